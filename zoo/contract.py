@@ -1,0 +1,131 @@
+"""What every model of the zoo can do, whoever wrote it.
+
+A family writes `stages` and `forward_head`, sets `num_features` and `num_classes`, and has everything else:
+features, intermediate maps, layer groups, gradient checkpointing, embedding and prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from zoo.errors import GeometryError
+from zoo.spec import Geometry, ModelSpec, Preprocessing, Weights
+
+if TYPE_CHECKING:
+    from zoo.tasks.classification import Prediction
+
+
+class VideoModel(nn.Module):
+    """Base class of every network. A clip is a float32 tensor `[B, C, T, H, W]`; classification gives logits `[B, K]`.
+
+    Set by the network: `num_features`, the channels of `forward_features`; `num_classes`, 0 where there is no head.
+    Set by the factory: `spec`, `weights`, `labels`, `preprocessing`, and `geometry` unless the network knows better.
+    """
+
+    num_features: int
+    num_classes: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec: ModelSpec | None = None
+        self.weights: Weights | None = None
+        self.labels: tuple[str, ...] | None = None
+        self.preprocessing: Preprocessing | None = None
+        self.geometry: Geometry | None = None
+        self.grad_checkpointing = False
+
+    # --- what a family writes ----------------------------------------------------------------------------------------
+
+    def stages(self) -> dict[str, nn.Module]:
+        """The network without its head: modules in the order in which a clip runs through them."""
+        raise NotImplementedError(f"{type(self).__name__} has to define stages(), or forward_features()")
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits `[B, num_classes]` from features; with `pre_logits`, what the last layer sees, `[B, D]`."""
+        raise NotImplementedError(f"{type(self).__name__} has to define forward_head()")
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a freshly initialised one; 0 removes it, so that logits are the features."""
+        raise NotImplementedError(f"{type(self).__name__} has to define reset_classifier()")
+
+    def frame_features(self, features: Tensor) -> Tensor:
+        """One row per time step, `[B, T', D]`, from maps `[B, D, T', H', W']` or from rows that are there already."""
+        return features.mean((3, 4)).transpose(1, 2) if features.ndim == 5 else features
+
+    # --- what every model has ----------------------------------------------------------------------------------------
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Logits `[B, num_classes]`. A clip that does not fit the declared geometry raises GeometryError."""
+        self.check_geometry(clip)
+        return self.forward_head(self.forward_features(clip))
+
+    def forward_features(self, clip: Tensor) -> Tensor:
+        """The last features before pooling, for a CNN maps `[B, num_features, T', H', W']`."""
+        for stage in self.stages().values():
+            clip = self._run(stage, clip)
+        return clip
+
+    def forward_intermediates(self, clip: Tensor, indices: Sequence[int] | int | None = None) -> list[Tensor]:
+        """The outputs of some stages, in the order of `stages()`.
+
+        indices: positions, negative ones from the end; an int n means the last n; None means all.
+        """
+        stages = self.stages()
+        if isinstance(indices, int):
+            indices = range(len(stages) - indices, len(stages))
+        if indices is not None and not all(-len(stages) <= i < len(stages) for i in indices):
+            raise IndexError(
+                f"{type(self).__name__} has {len(stages)} stages ({', '.join(stages)}), not {list(indices)}"
+            )
+        wanted = {i % len(stages) for i in indices} if indices is not None else set(range(len(stages)))
+        outputs = []
+        for i, stage in enumerate(stages.values()):
+            clip = self._run(stage, clip)
+            if i in wanted:
+                outputs.append(clip)
+            if i == max(wanted, default=-1):
+                break
+        return outputs
+
+    def layer_groups(self) -> dict[str, list[str]]:
+        """Names of all parameters, each once, grouped from input to head: what layer-wise learning rates need."""
+        groups: dict[str, list[str]] = {name: [] for name in [*self.stages(), "head"]}
+        owner = {id(p): name for name, stage in reversed(self.stages().items()) for p in stage.parameters()}
+        for name, parameter in self.named_parameters():
+            groups[owner.get(id(parameter), "head")].append(name)
+        return {name: names for name, names in groups.items() if names}
+
+    def set_grad_checkpointing(self, on: bool = True) -> None:
+        """Trade time for memory in training: keep only the inputs of the stages, and run them again in backward."""
+        self.grad_checkpointing = on
+
+    def check_geometry(self, clip: Tensor) -> None:
+        """Raise GeometryError if the model does not take this clip. Without a declared geometry nothing is checked."""
+        if self.geometry is not None and (problem := self.geometry.problem(tuple(clip.shape))):
+            name = self.spec.full_name if self.spec else type(self).__name__
+            raise GeometryError(
+                f"{name} takes {self.geometry}, got {tuple(clip.shape)} ({problem})",
+                hint="zoo.load_clips(model, video) gives clips that fit",
+            )
+
+    def predict(self, video: Any, **options: Any) -> Prediction:
+        """The same as `zoo.predict(model, video, **options)`."""
+        from zoo.tasks import predict
+
+        return predict(self, video, **options)
+
+    def embed(self, video: Any, **options: Any) -> Tensor:
+        """The same as `zoo.embed(model, video, **options)`."""
+        from zoo.tasks import embed
+
+        return embed(self, video, **options)
+
+    def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpoint(stage, x, use_reentrant=False)  # type: ignore[no-any-return]
+        return stage(x)  # type: ignore[no-any-return]

@@ -1,0 +1,364 @@
+"""Which models exist, and whose they are.
+
+- Nothing is looked for before the first question, and no model code is imported by any question.
+- Each plugin is loaded once and asked alone. One that fails becomes a record with its traceback; nobody else notices.
+- The answer is the same in every process and thread, whatever else is installed.
+- Bare names belong to plugins of our own distribution. Everybody else's models carry the plugin's name in front.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import importlib
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from zoo import hooks
+from zoo.errors import PluginError, SpecError, UnknownModel
+from zoo.spec import NAME, ModelSpec, Weights
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+HOME = "video-zoo"  # the distribution whose plugins own the bare names
+LOCAL = "local"  # where notebooks register; the newest definition wins
+THIS_PROCESS = "this process"
+
+
+class PluginWarning(UserWarning):
+    """A plugin is switched off or not as expected; everything else works."""
+
+
+@dataclass
+class PluginRecord:
+    """One plugin and how it is doing."""
+
+    name: str
+    distribution: str  # THIS_PROCESS for what was registered by hand
+    version: str = ""
+    builtin: bool = False
+    models: dict[str, ModelSpec] = field(default_factory=dict, repr=False)
+    import_ms: float = 0.0
+    error: str = ""  # the formatted traceback: an exception object would keep its frames, and all they hold, alive
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        return "failed" if self.error else "ok"
+
+    @property
+    def n_models(self) -> int:
+        return len(self.models)
+
+    @property
+    def origin(self) -> str:
+        return f"{self.distribution} {self.version}".strip()
+
+
+class Registry:
+    """Every plugin that this process can see; with `discover=False`, only what is registered by hand."""
+
+    def __init__(self, *, discover: bool = True) -> None:
+        # Guards the two dicts. No plugin code runs under it: a module that is being imported by one thread may ask the
+        # zoo, while another thread holds the lock and waits for that import.
+        self._lock = threading.RLock()
+        self._discover = discover
+        self._entries: dict[str, _Entry] | None = None
+        self._records: dict[str, PluginRecord] = {}
+
+    # --- questions -------------------------------------------------------------------------------------------------
+
+    def plugins(self, *, refresh: bool = False) -> list[PluginRecord]:
+        """Every plugin, healthy or not. `refresh` looks again, after an install while this process was running."""
+        if refresh:
+            importlib.invalidate_caches()
+            with self._lock:
+                self._entries = None
+                self._records = {n: r for n, r in self._records.items() if r.distribution == THIS_PROCESS}
+        return [record for name in self._names() if (record := self.plugin(name))]
+
+    def plugin(self, name: str) -> PluginRecord | None:
+        """One plugin, loaded on first use; the others stay untouched."""
+        record = self._records.get(name)
+        if record is None and (entry := self._found().get(name)):
+            record = self._load(entry)
+        return record
+
+    def list_models(
+        self,
+        pattern: str = "*",
+        *,
+        task: str | None = None,
+        family: str | None = None,
+        plugin: str | None = None,
+        pretrained: bool | None = None,
+        license: str | None = None,
+        streaming: bool | None = None,
+    ) -> list[str]:
+        """Sorted names of architectures and of their weights (`architecture.tag`) that match every filter given.
+
+        pattern: as in a shell, for the whole name. pretrained: True gives only tags, False only bare names.
+        license: of the weights for a tag, of the code for a bare name; case does not matter.
+        """
+        names = []
+        for spec, tag in self._listing(plugin):
+            terms = spec.weights[tag].license if tag else spec.license
+            if (
+                task in (None, spec.task)
+                and family in (None, spec.family)
+                and pretrained in (None, tag is not None)
+                and streaming in (None, spec.streaming)
+                and (license is None or license.casefold() == terms.casefold())
+            ):
+                names.append(f"{spec.full_name}.{tag}" if tag else spec.full_name)
+        return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
+
+    def info(self, name: str) -> ModelSpec:
+        """What is known about a model, without importing its code. Takes `architecture` and `architecture.tag`."""
+        return self.find(name)[0]
+
+    def find(self, name: str) -> tuple[ModelSpec, Weights | None]:
+        """The spec, and the weights if the name has a tag."""
+        if not isinstance(name, str):
+            raise TypeError(f"a model's name is a string, not {name!r:.80}")
+        namespace, _, model = name.rpartition("/")
+        architecture, dot, tag = model.partition(".")
+        spec = self._in_namespace(namespace, architecture) if namespace else self._of_ours(architecture)
+        if spec is None:
+            raise self._unknown(name, architecture)
+        if not dot:
+            return spec, None
+        if tag not in spec.weights:
+            tags = ", ".join(f"{spec.full_name}.{t}" for t in spec.weights)
+            raise UnknownModel(
+                f"{spec.full_name!r} has no weights {tag!r}",
+                hint=f"there are {tags}" if tags else "it has no weights yet",
+            )
+        return spec, spec.weights[tag]
+
+    # --- registration in this process --------------------------------------------------------------------------------
+
+    def register(self, plugin: object, name: str = LOCAL) -> PluginRecord:
+        """Add a module, an object with `zoo_models`, or one spec. Models appear as `name/model`.
+
+        Under "local" a model of the same name is replaced; any other name can be registered once.
+        """
+        if isinstance(spec := plugin, ModelSpec):
+            plugin = SimpleNamespace(zoo_models=hooks.hookimpl(lambda: [spec]))
+        models, notes = _ask(plugin, name, namespace=name)
+        with self._lock:
+            if name != LOCAL and (name in self._records or name in self._found()):
+                raise PluginError(
+                    f"the plugin name {name!r} is taken", hint=f"choose another, or {LOCAL!r} to replace freely"
+                )
+            before = self._records.get(name)
+            models = {**(before.models if before else {}), **models}
+            self._records[name] = record = PluginRecord(name, THIS_PROCESS, models=models, notes=notes)
+        return record
+
+    # --- how it works ------------------------------------------------------------------------------------------------
+
+    def _names(self, *, ours_only: bool = False) -> list[str]:
+        found = self._found()
+        with self._lock:
+            names = {n for n, entry in found.items() if entry.builtin or not ours_only}
+            names |= {n for n, record in self._records.items() if record.builtin or not ours_only}
+        return sorted(names)
+
+    def _listing(self, plugin: str | None) -> Iterator[tuple[ModelSpec, str | None]]:
+        records = self.plugins() if plugin is None else [r for r in [self.plugin(plugin)] if r]
+        for record in records:
+            for spec in list(record.models.values()):
+                if not spec.is_namespace:
+                    yield spec, None
+                    for tag in spec.weights:
+                        yield spec, tag
+
+    def _of_ours(self, architecture: str) -> ModelSpec | None:
+        for name in self._names(ours_only=True):
+            record = self.plugin(name)
+            if record and architecture in record.models:
+                return record.models[architecture]
+        return None
+
+    def _in_namespace(self, namespace: str, architecture: str) -> ModelSpec | None:
+        record = self.plugin(namespace)
+        if record is None:
+            return None
+        if record.error:
+            reason = record.error.splitlines()[-1]
+            raise UnknownModel(
+                f"{namespace}/{architecture}: plugin {namespace!r} is switched off: {reason}", hint="see `zoo plugins`"
+            )
+        spec = record.models.get(architecture)
+        if spec is not None and spec.namespace:
+            return spec
+        wildcard = record.models.get(ModelSpec.WILDCARD)
+        return _resolve(wildcard, architecture, namespace) if wildcard else None
+
+    def _unknown(self, name: str, architecture: str) -> UnknownModel:
+        names = self.list_models(pretrained=False)
+        close = [n for n in names if n.rpartition("/")[2] == architecture]
+        close = close or difflib.get_close_matches(name.partition(".")[0], names, n=3)
+        if close:
+            return UnknownModel(f"no model {name!r}", hint=f"did you mean {', '.join(close)}?")
+        if self._discover and not self._names(ours_only=True) and os.environ.get("ZOO_PLUGINS") is None:
+            return UnknownModel(
+                f"no model {name!r}, and no plugin of zoo's own is installed",
+                hint="in a checkout run `pip install -e .` so that the plugins are found",
+            )
+        return UnknownModel(f"no model {name!r}", hint="`zoo list` shows every name")
+
+    def _found(self) -> dict[str, _Entry]:
+        complaints: list[str] = []
+        with self._lock:  # reads installed metadata only, so it may hold the lock
+            if self._entries is None:
+                self._entries, complaints = _discover() if self._discover else ({}, [])
+            entries = self._entries
+        for complaint in complaints:
+            _warn(complaint)
+        return entries
+
+    def _load(self, entry: _Entry) -> PluginRecord:
+        record = PluginRecord(entry.name, entry.distribution, entry.version, entry.builtin, notes=list(entry.notes))
+        had_torch, start, problem = "torch" in sys.modules, time.perf_counter(), None
+        try:
+            namespace = "" if entry.builtin else entry.name
+            record.models, notes = _ask(entry.point.load(), entry.name, namespace=namespace)
+            record.notes += notes
+        except (Exception, SystemExit) as caught:
+            if os.environ.get("ZOO_STRICT") == "1":
+                raise PluginError(f"plugin {entry.name!r} ({entry.origin}) failed: {caught!r}") from caught
+            problem, record.error = caught, traceback.format_exc().rstrip()
+        record.import_ms = (time.perf_counter() - start) * 1e3
+        if not had_torch and "torch" in sys.modules:
+            record.notes.append(f"imports torch on discovery ({record.import_ms:.0f} ms)")
+        with self._lock:
+            kept = self._records.setdefault(entry.name, record)  # the loser of a race between threads is dropped
+        if problem is not None and kept is record:
+            newer = "; is it built for a newer zoo?" if "unexpected keyword argument" in str(problem) else ""
+            _warn(f"plugin {entry.name!r} ({entry.origin}) is switched off: {type(problem).__name__}: {problem}{newer}")
+        return kept
+
+
+@dataclass
+class _Entry:
+    """An entry point that has not been loaded."""
+
+    point: EntryPoint
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.point.name
+
+    @property
+    def distribution(self) -> str:
+        return self.point.dist.name if self.point.dist else self.point.value
+
+    @property
+    def version(self) -> str:
+        return self.point.dist.version if self.point.dist else ""
+
+    @property
+    def origin(self) -> str:
+        return f"{self.distribution} {self.version}".strip()
+
+    @property
+    def builtin(self) -> bool:
+        return re.sub(r"[-_.]+", "-", self.distribution).lower() == HOME
+
+
+def _discover() -> tuple[dict[str, _Entry], list[str]]:
+    """Entry points by name, and what is odd about them."""
+    from importlib.metadata import entry_points  # slow to import, so only when asked
+
+    entries: dict[str, _Entry] = {}
+    complaints: list[str] = []
+    found = [_Entry(point) for point in entry_points(group=hooks.GROUP)]
+    for entry in sorted(found, key=lambda e: (not e.builtin, e.origin, e.point.value)):  # the same winner everywhere
+        winner = entries.setdefault(entry.name, entry)
+        if winner is not entry and (winner.origin, winner.point.value) != (entry.origin, entry.point.value):
+            winner.notes.append(f"{entry.origin} wants this name too")
+            complaints.append(f"plugin name {entry.name!r}: {winner.origin} keeps it, {entry.origin} is ignored")
+    if (selection := os.environ.get("ZOO_PLUGINS")) is not None:
+        entries, unknown = _select(entries, selection)
+        complaints += [f"ZOO_PLUGINS names {name!r}, which is not installed" for name in unknown]
+    return entries, complaints
+
+
+def _select(entries: dict[str, _Entry], selection: str) -> tuple[dict[str, _Entry], list[str]]:
+    """Keep `a,b`, or all but `-a`. Decided before import: a plugin that is off costs nothing and can break nothing."""
+    names = [name.strip() for name in selection.split(",") if name.strip()]
+    dropped = {name[1:] for name in names if name.startswith("-")}
+    kept = {name for name in names if not name.startswith("-")}
+    wanted = (kept if kept or not dropped else set(entries)) - dropped
+    return {n: e for n, e in entries.items() if n in wanted}, sorted((kept | dropped) - set(entries))
+
+
+def _ask(plugin: object, name: str, *, namespace: str) -> tuple[dict[str, ModelSpec], list[str]]:
+    """What one plugin describes, through a manager of its own.
+
+    A shared manager would need a lock around plugin code, and one implementation that raises would discard the answers
+    of all.
+    """
+    if not NAME.fullmatch(name):
+        raise SpecError(f"plugin name {name!r}", hint="use lower case letters, digits and _")
+    manager = pluggy.PluginManager(hooks.GROUP)
+    manager.add_hookspecs(hooks)
+    manager.register(plugin, name)
+    models: dict[str, ModelSpec] = {}
+    for spec in (spec for batch in manager.hook.zoo_models() for spec in batch):
+        if not isinstance(spec, ModelSpec):
+            raise TypeError(f"zoo_models gave {spec!r:.80}, which is not a ModelSpec")
+        if spec.name in models:
+            raise SpecError(f"two models are called {spec.name!r}")
+        # A namespace is always addressed by the plugin's name, ours included.
+        models[spec.name] = replace(spec, plugin=name, namespace=name if spec.is_namespace else namespace)
+    callers = manager.get_hookcallers(plugin) or []
+    notes = [f"implements {c.name!r}, which this zoo does not know" for c in callers if not c.has_spec()]
+    return models, notes if models else [*notes, "describes no models"]
+
+
+def _resolve(wildcard: ModelSpec, architecture: str, namespace: str) -> ModelSpec | None:
+    """The spec that a namespace makes for a concrete name."""
+    assert wildcard.resolver is not None
+    try:
+        spec = import_function(wildcard.resolver)(architecture)
+    except Exception as caught:
+        raise PluginError(
+            f"{namespace}/{architecture}: plugin {namespace!r} could not resolve it: {caught!r}"
+        ) from caught
+    if spec is None:
+        return None
+    if not isinstance(spec, ModelSpec):
+        raise PluginError(
+            f"{namespace}/{architecture}: {wildcard.resolver} gave {spec!r:.80}, which is not a ModelSpec"
+        )
+    return replace(spec, plugin=wildcard.plugin, namespace=namespace)
+
+
+def import_function(reference: str) -> Any:
+    """The object behind "package.module:function"."""
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _warn(message: str) -> None:
+    """Warn at the first line outside of zoo: the user's line, not ours."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and str(frame.f_globals.get("__name__")).partition(".")[0] == "zoo":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"{message} (see `zoo plugins`)", PluginWarning, stacklevel=level)

@@ -1,0 +1,376 @@
+"""What the zoo knows about a model, as frozen plain data that is checked when it is made.
+
+A spec can be listed, printed, compared, pickled and written as JSON without importing the model's code or torch.
+New fields always come with a default, so that a plugin written for an older zoo keeps working.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NoReturn, Self
+
+from zoo.errors import SpecError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_]*")  # no dot: "architecture.tag" splits there
+FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+SCHEMES = ("hf://", "pkg://")
+
+SAMPLERS = ("uniform", "consecutive", "resampled_tv", "dense_psf", "dense_mm", "segments_mm", "uniform_hf")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+ROUNDINGS = ("floor", "round", "ceil")
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+AGGREGATIONS = ("prob_mean", "logit_mean")
+SHORT_POLICIES = ("repeat_last", "loop", "spread", "error")
+LEVELS = ("clip", "video")
+ORIGINS = ("measured", "published")
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that cannot be changed, and that still pickles, copies and turns into JSON."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("specs are frozen; use dataclasses.replace to make another one")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset((key, repr(value)) for key, value in self.items()))
+
+
+class _Data:
+    """Shared by the dataclasses below: plain dictionaries out and in, and readable complaints."""
+
+    def _require(self, condition: bool, field_name: str, wanted: str) -> None:
+        if not condition:
+            name = getattr(self, "name", "") or type(self).__name__
+            raise SpecError(
+                f"{name}: {field_name}={getattr(self, field_name)!r}", hint=f"{field_name} must be {wanted}"
+            )
+
+    def _set(self, field_name: str, value: Any) -> None:
+        object.__setattr__(self, field_name, value)
+
+    def _nest(self, field_name: str, kind: type[_Data]) -> None:
+        """Accept a plain dictionary where `kind` is wanted."""
+        if isinstance(value := getattr(self, field_name), Mapping):
+            self._set(field_name, value := kind.from_dict(value))
+        self._require(value is None or isinstance(value, kind), field_name, f"a zoo.{kind.__name__} or None")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as dicts, lists and numbers, ready for JSON."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; an unknown key raises SpecError."""
+        known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(data) - known):
+            raise SpecError(
+                f"{cls.__name__} has no field {unknown[0]!r}", hint=f"the fields are {', '.join(sorted(known))}"
+            )
+        return cls(**data)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Data):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if callable(value):
+        return f"{value.__module__}:{value.__qualname__}"
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing(_Data):
+    """The protocol that turns a video into clips and logits into scores. It is executed, not only described.
+
+    num_frames: frames in one clip.
+    sampler: which frames; the names are those of `zoo.video.sampling.SAMPLERS`.
+    stride: frames between two sampled frames, counted after resampling to `fps`.
+    fps: the video is first resampled to this rate by its timestamps; None takes the file's own frames.
+    resize: short side in pixels, or exactly (height, width); None keeps the size.
+    interpolation, antialias: of the resize, on uint8, equal to torchvision's v2 transforms.
+    crop: side of the square, or (height, width); None keeps everything.
+    crop_rounding: how half a pixel is rounded when the centre is found; projects differ.
+    mean, std: per channel, for RGB in 0..1.
+    clips, crops: views of one video; crops is 1 (centre) or 3 (along the longer side).
+    activation: what turns logits into scores.
+    aggregation: mean of the views' scores ("prob_mean"), or of their logits before the activation ("logit_mean").
+    short: what a video with too few frames does.
+    """
+
+    num_frames: int
+    sampler: str = "uniform"
+    stride: int = 1
+    fps: float | None = None
+    resize: int | tuple[int, int] | None = None
+    interpolation: str = "bilinear"
+    antialias: bool = True
+    crop: int | tuple[int, int] | None = None
+    crop_rounding: str = "floor"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    clips: int = 1
+    crops: int = 1
+    activation: str = "softmax"
+    aggregation: str = "prob_mean"
+    short: str = "repeat_last"
+
+    def __post_init__(self) -> None:
+        for name in ("resize", "crop"):
+            if isinstance(value := getattr(self, name), list):
+                self._set(name, tuple(value))
+            self._require(_is_size(getattr(self, name)), name, "a positive int, (height, width) or None")
+        for name in ("mean", "std"):
+            self._set(name, tuple(float(v) for v in getattr(self, name)))
+            self._require(len(getattr(self, name)) == 3, name, "three numbers, one per colour")
+        self._require(all(self.std), "std", "three numbers other than zero")
+        for name in ("num_frames", "stride", "clips"):
+            self._require(_is_count(getattr(self, name)), name, "an int of at least 1")
+        self._require(self.crops in (1, 3), "crops", "1 (centre) or 3 (along the longer side)")
+        self._require(self.crops == 1 or self.crop is not None, "crop", "given when there are three crops")
+        self._require(self.fps is None or self.fps > 0, "fps", "a positive number, or None for the file's own frames")
+        for name, allowed in (
+            ("sampler", SAMPLERS),
+            ("interpolation", INTERPOLATIONS),
+            ("crop_rounding", ROUNDINGS),
+            ("activation", ACTIVATIONS),
+            ("aggregation", AGGREGATIONS),
+            ("short", SHORT_POLICIES),
+        ):
+            self._require(getattr(self, name) in allowed, name, "one of " + ", ".join(allowed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry(_Data):
+    """The clips that a network takes. None means any; a clip that does not fit raises before forward.
+
+    frames, size: exactly this many frames, exactly (height, width).
+    min_frames, min_size: at least this many frames, at least this many pixels on both sides.
+    frames_multiple, size_multiple: a whole multiple of this.
+    """
+
+    channels: int = 3
+    frames: int | None = None
+    min_frames: int = 1
+    frames_multiple: int = 1
+    size: tuple[int, int] | None = None
+    min_size: int = 1
+    size_multiple: int = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, list):
+            self._set("size", tuple(self.size))
+        self._require(
+            self.size is None or (isinstance(self.size, tuple) and _is_size(self.size)), "size", "(height, width)"
+        )
+        self._require(self.frames is None or _is_count(self.frames), "frames", "an int of at least 1, or None")
+        for name in ("channels", "min_frames", "frames_multiple", "min_size", "size_multiple"):
+            self._require(_is_count(getattr(self, name)), name, "an int of at least 1")
+
+    def problem(self, shape: tuple[int, ...]) -> str:
+        """Why a clip of this shape does not fit, or an empty string."""
+        if len(shape) != 5:
+            return f"a clip has five dimensions, this has {len(shape)}"
+        _, channels, frames, height, width = shape
+        if channels != self.channels:
+            return f"{channels} channels instead of {self.channels}"
+        if self.frames is not None and frames != self.frames:
+            return f"{frames} frames instead of {self.frames}"
+        if frames < self.min_frames or frames % self.frames_multiple:
+            return f"{frames} frames"
+        if self.size is not None and (height, width) != self.size:
+            return f"{height}x{width} pixels instead of {self.size[0]}x{self.size[1]}"
+        if min(height, width) < self.min_size or height % self.size_multiple or width % self.size_multiple:
+            return f"{height}x{width} pixels"
+        return ""
+
+    def __str__(self) -> str:
+        frames = _range("frames", self.frames, self.min_frames, self.frames_multiple)
+        exact = f"{self.size[0]}x{self.size[1]}" if self.size else None
+        pixels = _range("pixels a side" if exact is None else "pixels", exact, self.min_size, self.size_multiple)
+        return f"clips [B, {self.channels}, T, H, W] with {frames} and {pixels}"
+
+
+def _range(what: str, exact: object, least: int, multiple: int) -> str:
+    if exact is not None:
+        return f"{exact} {what}"
+    text = f"at least {least} {what}"
+    return f"{text} in steps of {multiple}" if multiple > 1 else text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(_Data):
+    """One figure and where it comes from.
+
+    origin: "measured" by us, then `by` is the command; or "published", then `by` is who states it.
+    level: whether one clip or one video is one vote. value: in percent where the name is an accuracy.
+    """
+
+    name: str
+    value: float
+    dataset: str
+    origin: str
+    by: str
+    split: str = ""
+    level: str = "video"
+    views: str = "card"
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        self._require(self.origin in ORIGINS, "origin", "one of " + ", ".join(ORIGINS))
+        self._require(self.level in LEVELS, "level", "one of " + ", ".join(LEVELS))
+        self._require(bool(self.by), "by", "the command that measures it, or the source that states it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights(_Data):
+    """One published checkpoint.
+
+    source: "hf://owner/repo/file@revision", "pkg://package/path" (inside an installed package), or a local path.
+    sha256, size: of the file; what is loaded is checked against them. size is in bytes.
+    layout: how the file names its tensors; empty for zoo's own names.
+    origin: {"url", "sha256", "format"} of a file that exists only as a pickle and has to be converted first.
+    labels: in the order of the logits. kwargs: of the builder, on top of the spec's.
+    tag: filled in by the ModelSpec.
+    """
+
+    source: str = ""
+    sha256: str = ""
+    size: int | None = None
+    layout: str = ""
+    origin: Mapping[str, str] | None = None
+    labels: tuple[str, ...] = ()
+    num_classes: int | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    metrics: tuple[Metric, ...] = ()
+    license: str = ""
+    training_data: str = ""
+    description: str = ""
+    url: str = ""
+    tag: str = ""
+
+    def __post_init__(self) -> None:
+        self._require(
+            bool(self.source) != bool(self.origin), "source", "given, unless there is an origin to convert from"
+        )
+        known = "://" not in self.source or self.source.startswith(SCHEMES)
+        self._require(known, "source", "hf://owner/repo/file@revision, pkg://package/path or a local path")
+        self._require(not self.sha256 or SHA256.fullmatch(self.sha256) is not None, "sha256", "64 hexadecimal digits")
+        self._require(self.size is None or _is_count(self.size), "size", "the file's size in bytes")
+        self._set("labels", tuple(self.labels))
+        self._set("metrics", tuple(Metric.from_dict(m) if isinstance(m, Mapping) else m for m in self.metrics))
+        self._nest("preprocessing", Preprocessing)
+        if self.num_classes is None and self.labels:
+            self._set("num_classes", len(self.labels))
+        matches = not self.labels or len(self.labels) == self.num_classes
+        self._require(matches, "num_classes", f"{len(self.labels)}, as there are that many labels")
+        self._set("kwargs", FrozenDict(self.kwargs))
+        if self.origin is not None:
+            self._set("origin", FrozenDict(self.origin))
+            self._require({"url", "format"} <= self.origin.keys(), "origin", "{'url', 'sha256', 'format'}")
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the bytes are fixed: their digest is known."""
+        return bool(self.sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(_Data):
+    """One architecture. Only `name` and `builder` (or `resolver`) are required.
+
+    name: lower case letters, digits and _; or "*" for a namespace, whose `resolver` makes a spec for any name.
+    builder: "package.module:function", called as `builder(**{**kwargs, **overrides})`; a callable only in notebooks.
+    resolver: "package.module:function", called with a concrete name; returns a ModelSpec, or None if there is none.
+    family, task, description, paper, license: free text to list and filter by. license is the one of the code.
+    preprocessing: the protocol where the weights do not bring their own. geometry: the clips it takes.
+    params: parameters at the default kwargs. streaming: whether the model has `init_state` and `step`.
+    layouts: {layout: "package.module:function"}, each turning a published state dict into ours.
+    opens: {"library:model_type": "package.module:function"} for foreign repositories this architecture can open.
+    weights: {tag: Weights}. default_tag: the tag that `pretrained=True` means.
+    plugin, namespace: filled in by the registry.
+    """
+
+    name: str
+    builder: str | Callable[..., Any] | None = None
+    resolver: str | None = None
+    family: str = ""
+    task: str = "classification"
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    geometry: Geometry | None = None
+    num_classes: int | None = None
+    params: int | None = None
+    description: str = ""
+    paper: str = ""
+    license: str = ""
+    streaming: bool = False
+    layouts: Mapping[str, str] = field(default_factory=dict)
+    opens: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, Weights] = field(default_factory=dict)
+    default_tag: str | None = None
+    plugin: str = ""
+    namespace: str = ""
+
+    WILDCARD: ClassVar[str] = "*"
+
+    def __post_init__(self) -> None:
+        named = isinstance(self.name, str) and (self.is_namespace or NAME.fullmatch(self.name) is not None)
+        self._require(named, "name", "lower case letters, digits and _")
+        self._require(not self.is_namespace or bool(self.resolver), "resolver", "given for a namespace")
+        self._require(self.is_namespace or bool(self.builder), "builder", "'package.module:function'")
+        for name in ("builder", "resolver"):
+            if isinstance(value := getattr(self, name), str):
+                self._require(FUNCTION.fullmatch(value) is not None, name, "'package.module:function'")
+        self._nest("preprocessing", Preprocessing)
+        self._nest("geometry", Geometry)
+        for name in ("layouts", "opens"):
+            self._set(name, FrozenDict(getattr(self, name)))
+            functions = getattr(self, name).values()
+            self._require(all(FUNCTION.fullmatch(f) for f in functions), name, "{key: 'package.module:function'}")
+        self._set("kwargs", FrozenDict(self.kwargs))
+        self._set("weights", FrozenDict({tag: self._tagged(tag, w) for tag, w in self.weights.items()}))
+        known = self.default_tag is None or self.default_tag in self.weights
+        self._require(known, "default_tag", f"one of the tags: {', '.join(self.weights) or 'there are none'}")
+
+    def _tagged(self, tag: str, weights: Weights) -> Weights:
+        if not isinstance(tag, str) or not NAME.fullmatch(tag):
+            raise SpecError(f"{self.name}: tag {tag!r}", hint="a tag is lower case letters, digits and _")
+        if isinstance(weights, Mapping):
+            weights = Weights.from_dict(weights)
+        if not isinstance(weights, Weights):
+            raise SpecError(f"{self.name}.{tag}: {weights!r:.80}", hint="weights must be {tag: zoo.Weights(...)}")
+        return dataclasses.replace(weights, tag=tag)
+
+    @property
+    def is_namespace(self) -> bool:
+        """Whether this stands for every name that its resolver knows."""
+        return self.name == self.WILDCARD
+
+    @property
+    def full_name(self) -> str:
+        """The name to create it by: with its namespace, if it has one."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_size(value: object) -> bool:
+    if isinstance(value, tuple):
+        return len(value) == 2 and all(map(_is_count, value))
+    return value is None or _is_count(value)
