@@ -112,7 +112,7 @@ def frames_command(
 ) -> None:
     """Save frames of VIDEO as pictures named by frame number and time."""
     from zoo.video import probe
-    from zoo.video.read import select_frames
+    from zoo.video.select import select_frames
     from zoo.video.sampling import at_times, uniform
 
     if sum(option is not None for option in (count, every, at)) > 1:
@@ -128,8 +128,8 @@ def frames_command(
     numbers = sorted(set(wanted))
     output.mkdir(parents=True, exist_ok=True)
     with _progress(len(numbers), "saving") as step:
-        for number, frame in select_frames(video, numbers, size=size):
-            path = output / f"frame_{number:06d}_{index.time_s[number]:08.3f}s.{suffix}"
+        for frame in select_frames(video, numbers, size=size):
+            path = output / f"frame_{frame.index:06d}_{frame.time_s:08.3f}s.{suffix}"
             _save(frame, path)
             step(lambda path=path: click.echo(path))
 
@@ -190,7 +190,7 @@ def _save(frame: Frame, path: Path) -> None:
     from PIL import Image
 
     try:
-        Image.fromarray(frame).save(path, quality=95)
+        Image.fromarray(frame.data).save(path, quality=95)
     except OSError as error:
         raise ZooError(f"{path} cannot be written: {error}") from error
 

@@ -13,10 +13,9 @@ from torch import Tensor
 from zoo.errors import SpecError
 from zoo.spec import Preprocessing
 from zoo.video import sampling
-from zoo.video.footage import Footage, Frame, open_footage
-from zoo.video.transforms import crop_boxes, to_clip
+from zoo.video.footage import Footage, Pixels, open_footage
+from zoo.video.transforms import Box, crop_boxes, to_clip
 
-Box = tuple[int, int, int, int]  # top, left, height, width, in pixels of the resized frame
 ViewsOption = Literal["card", "fast"] | tuple[int, int]
 
 
@@ -45,7 +44,7 @@ class Views:
     def __init__(
         self,
         preprocessing: Preprocessing,
-        frames: dict[int, Frame],
+        frames: dict[int, Pixels],
         plan: list[list[int]],
         crops: int,
         span_s: tuple[float, float],
@@ -132,13 +131,13 @@ def iter_views(
         for start, end in spans
     ]
     last_use = {i: w for w, plan in enumerate(plans) for indices in plan for i in indices}
-    held: dict[int, Frame] = {}
+    held: dict[int, Pixels] = {}
     arriving = footage.frames(sorted(last_use), preprocessing)
     for w, (plan, span) in enumerate(zip(plans, spans, strict=True)):
         needed = {i for indices in plan for i in indices}
         while not needed <= held.keys():
-            i, frame = next(arriving)
-            held[i] = frame
+            frame = next(arriving)
+            held[frame.index] = frame.data
         yield Views(preprocessing, {i: held[i] for i in needed}, plan, crops, span)
         held = {i: frame for i, frame in held.items() if last_use[i] > w}
 

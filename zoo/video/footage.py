@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from zoo.errors import VideoError
 from zoo.spec import Preprocessing
+from zoo.video.frames import Frame
 
-Frame = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
 class Footage(Protocol):
@@ -23,7 +24,7 @@ class Footage(Protocol):
     duration_s: float
     fps: float
 
-    def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[tuple[int, Frame]]:
+    def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[Frame]:
         """The wanted frames, given as sorted and different numbers, resized as the protocol says; uint8 `[H, W, 3]`."""
         ...
 
@@ -68,34 +69,34 @@ class _File:
         self._index = index = probe(source)
         self.time_s, self.duration_s, self.fps = index.time_s, index.duration_s, index.fps_mean
 
-    def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[tuple[int, Frame]]:
-        from zoo.video.read import select_frames
+    def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[Frame]:
+        from zoo.video.select import select_frames
 
         size, interpolation, antialias = preprocessing.resize, preprocessing.interpolation, preprocessing.antialias
-        yield from select_frames(self._source, wanted, size=size, interpolation=interpolation, antialias=antialias)
+        return select_frames(self._source, wanted, size=size, interpolation=interpolation, antialias=antialias)
 
 
 class _Array:
-    def __init__(self, frames: Frame, name: str, fps: float) -> None:
+    def __init__(self, frames: Pixels, name: str, fps: float) -> None:
         self.name, self.fps, self._frames = name, fps, frames
         self.time_s: Sequence[float] = [i / fps for i in range(len(frames))]
         self.duration_s = len(frames) / fps
 
-    def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[tuple[int, Frame]]:
+    def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[Frame]:
         from zoo.video.transforms import resize
 
         for i in wanted:
             frame = self._frames[i]
             if preprocessing.resize is not None:
                 frame = resize(frame, preprocessing.resize, preprocessing.interpolation, preprocessing.antialias)
-            yield i, frame
+            yield Frame(frame, i, self.time_s[i])
 
 
 def _is_image(item: Any) -> bool:
     return hasattr(item, "getbands") or getattr(item, "ndim", None) == 3
 
 
-def _as_array(video: Any) -> tuple[Frame, str]:
+def _as_array(video: Any) -> tuple[Pixels, str]:
     name = name_of(video)
     if isinstance(video, (list, tuple)):
         video = _stack(video, name)
@@ -114,7 +115,7 @@ def _as_array(video: Any) -> tuple[Frame, str]:
     return array, name
 
 
-def _stack(images: Iterable[Any], name: str) -> Frame:
+def _stack(images: Iterable[Any], name: str) -> Pixels:
     arrays = [np.asarray(im.convert("RGB") if hasattr(im, "convert") else im) for im in images]
     if len(shapes := {a.shape for a in arrays}) > 1:
         raise VideoError(f"{name} have different shapes: {sorted(shapes)[:3]}", hint="give images of one size")
