@@ -44,6 +44,8 @@ def test_intermediates_by_position_from_either_end(model):
         model.forward_intermediates(CLIP, [2])
     with pytest.raises(IndexError):
         model.forward_intermediates(CLIP, 3)
+    with pytest.raises(IndexError):
+        model.forward_intermediates(CLIP, 0)
 
 
 def test_early_intermediates_do_not_run_the_rest(model):
@@ -71,6 +73,17 @@ def test_checkpointing_changes_no_gradient(model):
     model.stem.register_forward_hook(lambda *_: calls.append(1))
     assert all(torch.equal(a, b) for a, b in zip(gradients(), expected, strict=True))
     assert len(calls) == 2, "the stage runs again in backward"
+
+
+def test_checkpointing_counts_each_clip_once_in_the_running_statistics(model):
+    def statistics(checkpointing):
+        network = copy.deepcopy(model).train()
+        network.set_grad_checkpointing(checkpointing)
+        network(CLIP).sum().backward()
+        return network.stem[1].running_mean, network.stem[1].running_var, network.stem[1].num_batches_tracked
+
+    for with_it, without in zip(statistics(True), statistics(False), strict=True):
+        assert torch.equal(with_it, without)
 
 
 def test_without_a_head_logits_are_the_features(model):

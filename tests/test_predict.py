@@ -6,6 +6,7 @@ import io
 import json
 import math
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_windows_say_what_happens_when(model, path):
     assert [label for label, *_ in found] == ["dark", "bright", "dark"]
     assert found[0][1] == 0
     assert found[-1][2] == pytest.approx(4)
-    assert all(a[2] == b[1] for a, b in zip(found, found[1:], strict=False)), "no gap, no overlap"
+    assert all(a[2] == b[1] for a, b in pairwise(found)), "no gap, no overlap"
     assert found[1][1] == pytest.approx(2, abs=0.3)
     assert found[1][2] == pytest.approx(3, abs=0.3)
     torch.testing.assert_close(prediction.scores, torch.stack([w[2] for w in prediction.windows]).mean(0))
@@ -327,7 +328,7 @@ def test_a_name_without_weights_runs_with_a_warning(path):
 
 def test_without_a_protocol_the_error_says_what_to_set(model, path):
     model.preprocessing = None
-    with pytest.raises(SpecError, match="set model.preprocessing"):
+    with pytest.raises(SpecError, match=r"set model\.preprocessing"):
         zoo.predict(model, path)
     with pytest.raises(SpecError, match="no task is called"):
         model.spec = zoo.ModelSpec(name="a", builder="x:y", task="weather")

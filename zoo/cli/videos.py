@@ -112,8 +112,8 @@ def frames_command(
 ) -> None:
     """Save frames of VIDEO as pictures named by frame number and time."""
     from zoo.video import probe
-    from zoo.video.select import select_frames
     from zoo.video.sampling import at_times, uniform
+    from zoo.video.select import select_frames
 
     if sum(option is not None for option in (count, every, at)) > 1:
         raise click.UsageError("-n, --every and --at exclude one another")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from zoo.contract import VideoModel
@@ -33,4 +32,4 @@ def embed_video(model: VideoModel, video: Any, *, level: str, views: ViewsOption
 def _in_time_order(rows: Tensor, views: Views) -> Tensor:
     """`[V, T, D]` to `[clips * T, D]`: the crops of a clip averaged, the clips one after the other."""
     crops = len({box for _, box in views.views})
-    return torch.cat(list(rows.unflatten(0, (-1, crops)).mean(1)))
+    return rows.reshape(-1, crops, *rows.shape[1:]).mean(1).flatten(0, 1)

@@ -67,7 +67,8 @@ class _File:
         self.name = name_of(source)
         self._source = source
         self._index = index = probe(source)
-        self.time_s, self.duration_s, self.fps = index.time_s, index.duration_s, index.fps_mean
+        self.time_s: Sequence[float] = index.time_s
+        self.duration_s, self.fps = index.duration_s, index.fps_mean
 
     def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[Frame]:
         from zoo.video.select import select_frames

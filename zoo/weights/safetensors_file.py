@@ -21,6 +21,9 @@ IMPOSTORS = {
 }
 
 
+_open: Any = safe_open  # its methods have no types
+
+
 class SafetensorsFile:
     """Names and shapes at once, tensors when asked for.
 
@@ -32,7 +35,7 @@ class SafetensorsFile:
         try:
             self._compare(sha256, size)
             # pread: a file that is cut or overwritten while the model lives must not reach the model's memory.
-            self._file: Any = safe_open(path, framework="pt", backend="pread")
+            self._file: Any = _open(path, framework="pt", backend="pread")
             names = self._file.keys()
             self.shapes = {name: tuple(self._file.get_slice(name).get_shape()) for name in names}
         except SafetensorError as broken:
