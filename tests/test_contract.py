@@ -70,7 +70,7 @@ def test_checkpointing_changes_no_gradient(model):
     expected = gradients()
     model.set_grad_checkpointing(True)
     calls = []
-    model.stem.register_forward_hook(lambda *_: calls.append(1))
+    model.stem.register_forward_pre_hook(lambda *_: calls.append(1))
     assert all(torch.equal(a, b) for a, b in zip(gradients(), expected, strict=True))
     assert len(calls) == 2, "the stage runs again in backward"
 

@@ -78,13 +78,14 @@ class VideoModel(nn.Module):
         indices: positions, negative ones from the end; an int n means the last n; None means all.
         """
         stages = self.stages()
+        positions: Sequence[int] = range(len(stages))
         if isinstance(indices, int):
-            indices = range(len(stages) - indices, len(stages))
-        if indices is not None and not all(-len(stages) <= i < len(stages) for i in indices):
-            raise IndexError(
-                f"{type(self).__name__} has {len(stages)} stages ({', '.join(stages)}), not {list(indices)}"
-            )
-        wanted = {i % len(stages) for i in indices} if indices is not None else set(range(len(stages)))
+            positions = positions[-indices:] if indices in range(1, len(stages) + 1) else [len(stages)]
+        elif indices is not None:
+            positions = indices
+        if not all(-len(stages) <= i < len(stages) for i in positions):
+            raise IndexError(f"{type(self).__name__} has {len(stages)} stages ({', '.join(stages)}), not {indices}")
+        wanted = {i % len(stages) for i in positions}
         outputs = []
         for i, stage in enumerate(stages.values()):
             clip = self._run(stage, clip)

@@ -53,7 +53,18 @@ def create(
         model = _instantiate(spec, num_classes, kwargs)
     else:
         model = _with_weights(spec, weights, num_classes, kwargs)
-    return model.to(device=device, dtype=dtype).eval()
+    return place(model, device, dtype).eval()
+
+
+def place(model: VideoModel, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> VideoModel:
+    """The model itself, moved. Raises SpecError for a device that does not exist here."""
+    try:
+        return model.to(device=device, dtype=dtype)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SpecError(
+            f"the model cannot be put on device {str(device)!r}: {reason}", hint='"cpu" always works'
+        ) from error
 
 
 def load(model: VideoModel, source: str | Path) -> VideoModel:

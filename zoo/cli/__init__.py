@@ -13,6 +13,7 @@ import click
 
 from zoo import ZooError, __version__
 from zoo.cli import catalogue, videos
+from zoo.errors import VideoError
 
 WRONG_USE = 2
 
@@ -21,12 +22,18 @@ class _Refused(click.ClickException):
     exit_code = WRONG_USE
 
 
+class _Failed(click.ClickException):
+    exit_code = videos.SOME_FAILED
+
+
 class _Commands(click.Group):
     """Errors that a user can cause are one sentence on stderr, not a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except VideoError as error:
+            raise _Failed(str(error)) from error
         except (ZooError, ImportError) as error:
             raise _Refused(str(error)) from error
 

@@ -135,7 +135,7 @@ def frames_command(
 
 
 @click.command("demo")
-@click.option("--motion", help="The camera motion to make, such as zoom_in; any of them if not given.")
+@click.option("--motion", help="The motion to make, such as zoom_in; if not given, the seed draws one.")
 @click.option("--seed", default=0, show_default=True, help="Another number makes another video.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to put the video.")
 @device_option
@@ -144,10 +144,12 @@ def demo_command(motion: str | None, seed: int, output: Path | None, device: str
     from zoo import synth
     from zoo.video import write_video
 
-    clip = synth.generate(motion, seed=seed, duration_s=3.0, fps=30, size=(240, 320))
+    if motion not in (None, *synth.LABELS):
+        raise click.BadParameter(f"{motion!r} is none of {', '.join(synth.LABELS)}", param_hint="--motion")
+    clip = synth.generate(motion, seed=seed, seconds=3.0, fps=30, size=(240, 320))
     output = output or Path(tempfile.mkdtemp(prefix="zoo-demo-")) / f"{clip.label}.mp4"
     write_video(output, clip.frames, fps=clip.fps)
-    click.echo(f"Wrote a {len(clip.frames) / clip.fps:.0f} s video in which the camera does: {clip.label}\n")
+    click.echo(f"Made a video in which the camera moves like this: {clip.label}\n")
     click.echo(zoo.predict(DEFAULT_MODEL, str(output), device=device))
     click.echo("\nNow your own: zoo predict YOUR_VIDEO.mp4")
 

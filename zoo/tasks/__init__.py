@@ -106,7 +106,7 @@ def embed(
 def as_model(model_or_name: VideoModel | str, device: str | torch.device | None = None) -> VideoModel:
     """A model ready to predict: itself, or made from its name with its default weights if it has any."""
     if not isinstance(model_or_name, str):
-        return model_or_name.to(device) if device is not None else model_or_name
+        return factory.place(model_or_name, device)
     spec, weights = registry.default.find(model_or_name)
     if weights is not None or spec.default_tag:
         return factory.create(model_or_name, pretrained=True, device=device)

@@ -1,0 +1,77 @@
+"""The documentation says what the code does: tables are regenerated, code blocks run, names occur."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import zoo
+from zoo.cli import commands
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_model_table_is_what_the_tool_writes():
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "tools" / "tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    assert tables.with_table(README) == README, "run python tools/tables.py"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder with the files that the README speaks of."""
+    folder = tmp_path_factory.mktemp("desk")
+    clip = zoo.synth.generate("pan_right", seed=1, seconds=3, fps=25, size=(120, 160))
+    zoo.video.write_video(folder / "my_video.mp4", clip.frames, fps=25)
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    torch.manual_seed(0)
+    save_file(zoo.build("r3d_18", num_classes=10).state_dict(), folder / "checkpoint.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("code", [code for kind, code in BLOCKS if kind == "python"])
+def test_the_python_of_the_readme_runs(code, desk, monkeypatch, capsys):
+    monkeypatch.chdir(desk)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_commands_of_the_readme_run(desk, monkeypatch):
+    from click.testing import CliRunner
+
+    monkeypatch.chdir(desk)
+    (listing,) = (code for kind, code in BLOCKS if kind == "bash" and "zoo predict" in code)
+    for line in listing.splitlines():
+        arguments = shlex.split(line, comments=True)
+        assert arguments.pop(0) == "zoo"
+        arguments = [a for arg in arguments for a in (["my_video.mp4"] if arg == "*.mp4" else [arg])]
+        result = CliRunner().invoke(commands, arguments)
+        assert result.exit_code == 0, (line, result.output)
+
+
+def test_every_command_option_and_variable_is_in_the_readme_or_its_help():
+    for name, command in commands.commands.items():
+        assert f"zoo {name}" in README
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help or parameter.type.name == "choice", f"zoo {name} {parameter.opts}"
+    sources = "".join(p.read_text() for p in (ROOT / "zoo").rglob("*.py"))
+    for variable in set(re.findall(r"ZOO_[A-Z_]+", sources)):
+        assert variable in README
+
+
+def test_nothing_committed_names_this_machine_or_a_registry():
+    hosts = [a + b for a, b in (("pyp", "i.org"), ("python", "hosted"), ("npmj", "s.org"), ("deb.deb", "ian"))]
+    words = re.compile("|".join(["/(?:work|farm|root)/", *map(re.escape, hosts)]))
+    for path in ROOT.rglob("*"):
+        if path.suffix in {".py", ".md", ".toml", ".json", ".yml"} and not any(p.startswith(".") for p in path.parts):
+            assert not words.search(path.read_text()), path
