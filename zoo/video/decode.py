@@ -30,7 +30,7 @@ class Damage:
     reason: str
 
     def __str__(self) -> str:
-        return f"packet {self.packet} ({self.time_s:.2f} s): {self.reason}"
+        return f"packet {self.packet}, near {self.time_s:.2f} s ({self.reason})"
 
 
 class Clock:
@@ -101,6 +101,8 @@ class Decode:
             except av.FFmpegError as error:
                 self._note(error.strerror or str(error))
                 continue
+            if packet is not None and packet.is_corrupt:
+                self._note("the container marks it as corrupt")
             for frame in frames:
                 self.video.guard.check_frame(frame.width, frame.height)
                 decoded = Decoded(self.n_frames, self.clock.frame(frame), frame)
@@ -118,7 +120,7 @@ class Decode:
             except av.ExitError:
                 raise
             except av.FFmpegError as error:
-                self._note(f"cannot be read: {error.strerror or error}")
+                self._note(f"it cannot be read: {error.strerror or error}")
                 break
             if packet is None:
                 break
@@ -140,11 +142,13 @@ class Decode:
         if not self.n_frames:
             if self.encrypted:
                 reason, hint = "the video is encrypted", "give a decrypted copy"
+            elif not self.n_packets:
+                reason, hint = "it holds no video data, or is cut short", "download or copy it again"
             else:
-                first = f" ({self.damage[0]})" if self.damage else ""
+                first = f"; the first trouble is at {self.damage[0]}" if self.damage else ""
                 reason, hint = f"none of its {self.n_packets} packets can be decoded{first}", CONVERT
         else:
-            more = f" and {len(self.damage) - 1} more" if len(self.damage) > 1 else ""
+            more = f" and {len(self.damage) - 1} more places" if len(self.damage) > 1 else ""
             reason = f"damaged at {self.damage[0]}{more}; {self.n_frames} frames can be recovered"
             hint = "on_error='skip' reads those"
         return VideoDecodeError(f"{name}: {reason}", hint=hint, source=name, reason=reason)

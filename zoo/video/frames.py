@@ -77,7 +77,7 @@ def read_frames(
     on_error: "raise" on damage before the last wanted frame; "skip" counts only the frames that can be decoded.
     A number that the video does not have raises VideoError.
     """
-    wanted = [operator.index(i) for i in indices]
+    wanted = _integers(indices)
     emit = _Emit(size, interpolation, antialias)
     strict = _strict(on_error)
     if wanted and (min(wanted) < 0 or (index is not None and max(wanted) >= index.n_frames)):
@@ -198,6 +198,13 @@ def _allocate(count: int, shape: tuple[int, int], video: OpenVideo) -> Picture:
         ) from error
 
 
+def _integers(indices: Iterable[int]) -> list[int]:
+    try:
+        return [operator.index(i) for i in indices]
+    except TypeError as error:
+        raise VideoError(f"indices={indices!r:.80}", hint="indices are whole numbers, such as [0, 8, 16]") from error
+
+
 def _strict(on_error: str) -> bool:
     if on_error not in ("raise", "skip"):
         raise VideoError(f"on_error={on_error!r}", hint="choose 'raise' or 'skip'")
@@ -206,11 +213,12 @@ def _strict(on_error: str) -> bool:
 
 def _out_of_range(wanted: list[int], n_frames: int, video: OpenVideo | None = None) -> VideoError:
     wrong = sorted({k for k in wanted if not 0 <= k < n_frames})
-    name = f"{video.name}: " if video else ""
+    which = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
+    name = video.name if video else ""
+    cut = f" (its header says {video.stream.frames})" if video and video.stream.frames > n_frames else ""
     return VideoError(
-        f"{name}no frame {', '.join(map(str, wrong[:5]))}{', ...' if len(wrong) > 5 else ''}; "
-        f"the video has {n_frames} frames",
+        f"{name or 'the video'} has {n_frames} frames{cut}, there is no frame {which}",
         hint=f"indices go from 0 to {n_frames - 1}",
-        source=video.name if video else "",
+        source=name,
         reason="index out of range",
     )

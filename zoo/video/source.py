@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import av
@@ -26,7 +28,6 @@ DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gi
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
 
 CONVERT = "check that it plays elsewhere, or convert it with `ffmpeg -i INPUT -c:v libx264 out.mp4`"
-WRITING = "check the suffix, codec, pix_fmt and options; `python -m av --codecs` lists the encoders"
 PATHS = "strings are local paths: download the video first and give its path or its bytes"
 
 
@@ -157,12 +158,12 @@ def _local_file(path: str, limits: Limits) -> tuple[str, str]:
         return VideoOpenError(f"{path}: {reason}", hint=hint, source=path, reason=reason)
 
     try:
-        status = os.stat(path)  # noqa: PTH116  a Path would eat the slashes that show that this is a URL
+        status = Path(path).stat()
     except (OSError, ValueError) as error:
-        if "://" in path:
+        if re.match(r"[A-Za-z][\w+.-]+:/", path):  # one slash is what a Path leaves of two
             raise refuse("there is no such local file", PATHS) from error
         if isinstance(error, FileNotFoundError):
-            raise refuse("no such file", f"check the path; the working directory is {os.getcwd()}") from error  # noqa: PTH109
+            raise refuse("no such file", f"check the path; the working directory is {Path.cwd()}") from error
         reason = getattr(error, "strerror", None) or str(error)
         raise refuse(reason, "check the path and its permissions") from error
     if stat.S_ISDIR(status.st_mode):
@@ -230,7 +231,7 @@ def translated(name: str, readable: Any = None, *, writing: bool = False) -> Ite
         # PyAV complains about unknown codecs, formats and pixels with a plain ValueError.
         if own is None and not isinstance(error, (av.FFmpegError, ValueError) if writing else av.FFmpegError):
             raise
-        kind, reason, hint = (VideoError, str(error), WRITING) if writing else _explain(error, own)
+        kind, reason, hint = _explain_writing(error) if writing else _explain(error, own)
         raise kind(f"{name}: {reason}", hint=hint, source=name, reason=reason) from (own or error)
 
 
@@ -249,3 +250,9 @@ def _explain(error: Exception, own: Exception | None) -> tuple[type[VideoError],
     if isinstance(error, av.DecoderNotFoundError):
         return VideoDecodeError, "there is no decoder for its codec", CONVERT
     return VideoDecodeError, f"{type(error).__name__}: {error.strerror or error}", CONVERT  # type: ignore[attr-defined]
+
+
+def _explain_writing(error: Exception) -> tuple[type[VideoError], str, str]:
+    unknown = isinstance(error, av.codec.codec.UnknownCodecError)
+    reason = f"there is no encoder {str(error)!r}" if unknown else str(error)
+    return VideoError, reason, "check the suffix, codec, pix_fmt and options; `python -m av --codecs` lists encoders"

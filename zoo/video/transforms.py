@@ -25,11 +25,11 @@ def output_size(height: int, width: int, size: int | tuple[int, int] | None) -> 
     """(height, width) after a resize: an int is the short side, the long one is rounded down; None keeps the size."""
     if size is None:
         return height, width
-    if isinstance(size, int):
-        short, long = size, int(size * max(height, width) / min(height, width))
-        target = (short, long) if height <= width else (long, short)
+    if isinstance(size, tuple | list):
+        target = (size[0], size[1])
     else:
-        target = (int(size[0]), int(size[1]))
+        long = int(size * max(height, width) / min(height, width))
+        target = (size, long) if height <= width else (long, size)
     if min(target) < 1:
         raise SpecError(f"size={size!r}", hint="size is the short side, or (height, width), in pixels")
     return target
@@ -62,10 +62,13 @@ def _interpolate(planes: Tensor, target: tuple[int, int], mode: str, antialias: 
     if mode == "nearest":
         return F.interpolate(planes, target, mode=mode)
     options: dict[str, Any] = {"mode": mode, "align_corners": False, "antialias": antialias}
-    if mode == "bicubic" or _native_uint8():
+    if _native_uint8():
         return F.interpolate(planes, target, **options)
-    # Without vector instructions torchvision takes floats; planes are made first, as their order changes the rounding.
-    return F.interpolate(planes.contiguous().float(), target, **options).round_().to(torch.uint8)
+    # Without vector instructions torchvision takes floats, and the order in memory changes how they are rounded.
+    planes = planes.contiguous()
+    if mode == "bicubic":
+        return F.interpolate(planes, target, **options)
+    return F.interpolate(planes.float(), target, **options).round_().to(torch.uint8)
 
 
 def _native_uint8() -> bool:

@@ -126,6 +126,8 @@ def _destination(dst: Any) -> Iterator[tuple[str, Any, str]]:
     if callable(getattr(dst, "write", None)):
         yield f"<{type(dst).__name__}>", dst, ""
         return
+    if not isinstance(dst, str | os.PathLike):
+        raise VideoError(f"cannot write to {dst!r:.80}", hint="give a path, or a file opened in binary mode")
     path = Path(os.fsdecode(dst))
     if not path.suffix or not path.parent.is_dir():
         raise VideoError(

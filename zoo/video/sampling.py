@@ -1,0 +1,239 @@
+"""Which frames a protocol looks at: integers from integers, equal to the projects whose weights we run.
+
+A sampler of the table gives `clips` lists of `num_frames` indices into n frames. `plan` runs a whole protocol on the
+frame times of a file: it resamples by time where the protocol asks for a rate, samples, and maps back.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from zoo.errors import SpecError, VideoError
+from zoo.spec import SHORT_POLICIES, Preprocessing
+
+Clip = list[int]
+
+# Times are sums of rationals rounded to floats; frames of real video are further apart than this.
+EPSILON = 1e-6
+
+
+# --- building blocks --------------------------------------------------------------------------------------------------
+
+
+def uniform(n: int, t: int) -> Clip:
+    """The centres of t equal parts."""
+    _check(n, t)
+    return [(2 * i + 1) * n // (2 * t) for i in range(t)]
+
+
+def dense(n: int, t: int, stride: int = 1, start: int | None = None) -> Clip:
+    """t frames, `stride` apart; start None puts them in the centre. Past the end, the last frame repeats."""
+    _check(n, t, stride)
+    if start is None:
+        start = _free(n, t, stride) // 2
+    return [min(max(start + j * stride, 0), n - 1) for j in range(t)]
+
+
+def tsn(n: int, segments: int, per_segment: int = 1, *, rng: random.Random | None = None) -> Clip:
+    """`per_segment` consecutive frames from each of `segments` equal parts: the centre, or with `rng` anywhere."""
+    _check(n, segments, per_segment)
+    average = max(n - per_segment + 1, 0) / segments
+    starts = [int(i * average + (average / 2 if rng is None else rng.random() * average)) for i in range(segments)]
+    return [min(start + j, n - 1) for start in starts for j in range(per_segment)]
+
+
+def multi_clip(n: int, t: int, stride: int, clips: int) -> list[Clip]:
+    """Several `dense` clips, the first at the start and the last at the end; a single one in the centre."""
+    _check(n, t, stride, clips)
+    return [fit(clip, n, "repeat_last") for clip in _consecutive(n, t, stride, clips, 1.0)]
+
+
+def at_times(index: Any, seconds: Iterable[float]) -> Clip:
+    """For each time, the frame that is shown then: the last one not later. Before the first it is the first.
+
+    index: a VideoIndex, or the times of the frames, never decreasing.
+    """
+    times: Sequence[float] = getattr(index, "time_s", index)
+    _check(len(times))
+    return [max(bisect_right(times, s + EPSILON) - 1, 0) for s in seconds]
+
+
+def fit(clip: Clip, n: int, short: str) -> Clip:
+    """A clip that may run past the end of n frames, brought inside by the protocol's policy for short videos."""
+    if short not in SHORT_POLICIES:
+        raise SpecError(f"short={short!r}", hint="choose one of " + ", ".join(SHORT_POLICIES))
+    needed = max(max(clip) + 1, len(clip))
+    if short == "error" and n < needed:
+        raise VideoError(
+            f"the video has {n} frames at the protocol's rate, and a clip needs {needed}",
+            hint="give a longer video, or set short='repeat_last' in the preprocessing",
+            reason="too short",
+        )
+    if max(clip) < n:
+        return clip
+    if short == "loop":
+        return [i % n for i in clip]
+    if short == "spread":
+        return [j * (n - 1) // max(len(clip) - 1, 1) for j in range(len(clip))]
+    return [min(i, n - 1) for i in clip]
+
+
+# --- the samplers of published protocols ------------------------------------------------------------------------------
+# f(n, t, stride, clips, rate), running past the end where the video is too short.
+
+
+def _uniform(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """Ours: the centres of t parts; several clips interleave."""
+    return [[(2 * i * clips + 2 * c + 1) * n // (2 * t * clips) for i in range(t)] for c in range(clips)]
+
+
+def _consecutive(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """Ours: clips spread evenly from the start to the end; a single one in the centre."""
+    free = _free(n, t, stride)
+    starts = [free // 2] if clips == 1 else [c * free // (clips - 1) for c in range(clips)]
+    return [[start + j * stride for j in range(t)] for start in starts]
+
+
+def _resampled_tv(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """torchvision's UniformClipSampler: the same, except that a single clip is the first one."""
+    return [[j * stride for j in range(t)]] if clips == 1 else _consecutive(n, t, stride, clips, rate)
+
+
+def _dense_psf(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """PySlowFast: t points on a span of t * stride frames at the target rate; the last clip stops short of the end."""
+    span = t * stride * rate
+    free = max(n - span, 0.0)
+    step = (span - 1) / max(t - 1, 1)
+    starts = [free * c / clips for c in range(clips)]
+    return [[max(math.floor(start + j * step + EPSILON), 0) for j in range(t)] for start in starts]
+
+
+def _dense_mm(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """MMAction2's SampleFrames in test mode: starts rounded half to even, a single clip in the centre."""
+    free = _free(n, t, stride)
+    starts = [free // 2] if clips == 1 else [round(c * (free / (clips - 1))) for c in range(clips)]
+    return [[start + j * stride for j in range(t)] for start in starts]
+
+
+def _segments_mm(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """MMAction2's TSN and TSM: centres of t segments, in its floats; several clips interleave."""
+    average = n / t
+    return [[int(i * average + average * (2 * c + 1) / (2 * clips)) for i in range(t)] for c in range(clips)]
+
+
+def _uniform_hf(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """transformers' video processors: the starts of t segments, never the end; several clips interleave."""
+    return [[(i * clips + c) * n // (t * clips) for i in range(t)] for c in range(clips)]
+
+
+_RAW: dict[str, Callable[[int, int, int, int, float], list[Clip]]] = {
+    "uniform": _uniform,
+    "consecutive": _consecutive,
+    "resampled_tv": _resampled_tv,
+    "dense_psf": _dense_psf,
+    "dense_mm": _dense_mm,
+    "segments_mm": _segments_mm,
+    "uniform_hf": _uniform_hf,
+}
+# Their clips all cover the whole video, so that one clip is the middle one.
+_WHOLE = ("uniform", "segments_mm", "uniform_hf")
+
+
+class Sampler(Protocol):
+    """`clips` lists of `num_frames` indices, each in 0..n-1.
+
+    rate: frames per second of the file over those of the protocol; only dense_psf uses it, to scale its span.
+    """
+
+    def __call__(
+        self, n: int, *, num_frames: int, stride: int = 1, clips: int = 1, rate: float = 1.0, short: str = "repeat_last"
+    ) -> list[Clip]: ...
+
+
+def _sampler(name: str) -> Sampler:
+    def sample(
+        n: int, *, num_frames: int, stride: int = 1, clips: int = 1, rate: float = 1.0, short: str = "repeat_last"
+    ) -> list[Clip]:
+        _check(n, num_frames, stride, clips)
+        return [fit(clip, n, short) for clip in _RAW[name](n, num_frames, stride, clips, rate)]
+
+    return sample
+
+
+SAMPLERS: dict[str, Sampler] = {name: _sampler(name) for name in _RAW}
+
+
+# --- the whole protocol -----------------------------------------------------------------------------------------------
+
+
+def plan(
+    preprocessing: Preprocessing,
+    time_s: Sequence[float],
+    *,
+    fps: float | None = None,
+    duration_s: float | None = None,
+    clips: int | str | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> list[Clip]:
+    """The frames of the file that each clip of the protocol takes.
+
+    time_s: when each frame is shown. fps, duration_s: of the whole file; None derives them from the times.
+    clips: None is the protocol's number, "centre" one clip in the middle. start_s, end_s: only what is shown then.
+    """
+    p = preprocessing
+    _check(len(time_s))
+    fps = fps or _rate(time_s, duration_s, p.fps)
+    end = duration_s if duration_s is not None else time_s[-1] + 1 / fps
+    first, last = 0, len(time_s) - 1
+    start = time_s[0]
+    if start_s is not None or end_s is not None:
+        start, end = max(start_s or 0.0, start), min(end if end_s is None else end_s, max(end, time_s[-1]))
+        if start >= end:
+            raise VideoError(
+                f"nothing is shown from {start_s} s to {end_s} s",
+                hint=f"the video lasts {duration_s or time_s[-1] + 1 / fps:.2f} s",
+                reason="empty window",
+            )
+        first = at_times(time_s, [start])[0]
+        last = max(bisect_left(time_s, end - EPSILON) - 1, first)
+    if p.fps is not None and p.sampler != "dense_psf":
+        count = max(math.floor((end - start) * p.fps + EPSILON), 1)
+        frames = [min(k, last) for k in at_times(time_s, (start + j / p.fps for j in range(count)))]
+        rate = 1.0
+    else:
+        frames = list(range(first, last + 1))
+        rate = fps / p.fps if p.fps else 1.0
+    centre = clips == "centre"
+    number = (1 if p.sampler in _WHOLE else 3) if centre else p.clips if clips is None else clips
+    if not isinstance(number, int):
+        raise SpecError(f"clips={clips!r}", hint="clips is a number, 'centre', or None for the protocol's own")
+    sampled = SAMPLERS[p.sampler](
+        len(frames), num_frames=p.num_frames, stride=p.stride, clips=number, rate=rate, short=p.short
+    )
+    if centre:
+        sampled = [sampled[number // 2]]
+    return [[frames[i] for i in clip] for clip in sampled]
+
+
+def _rate(time_s: Sequence[float], duration_s: float | None, fallback: float | None) -> float:
+    if duration_s:
+        return len(time_s) / duration_s
+    span = time_s[-1] - time_s[0]
+    return (len(time_s) - 1) / span if span > 0 else fallback or 1.0
+
+
+def _free(n: int, t: int, stride: int) -> int:
+    """How far a clip of t frames can be moved."""
+    return max(n - (t - 1) * stride - 1, 0)
+
+
+def _check(n: int, *counts: int) -> None:
+    if n < 1:
+        raise VideoError("there are no frames to sample from", hint="the video is empty", reason="no frames")
+    if min(counts, default=1) < 1:
+        raise SpecError(f"cannot sample with {counts}", hint="numbers of frames, clips and strides are at least 1")
