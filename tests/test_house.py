@@ -26,7 +26,7 @@ LAYERS = [
     ["contract"],
     ["factory"],
     ["tasks"],
-    ["testing", "cli"],
+    ["testing", "loopback_hub", "cli"],
     ["__main__"],
 ]
 LEVEL = {name: i for i, row in enumerate(LAYERS) for name in row}

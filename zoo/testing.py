@@ -6,6 +6,9 @@ import torch
 from torch import nn
 
 from zoo import registry
+from zoo.loopback_hub import LoopbackHub
+
+__all__ = ["LoopbackHub", "isolated", "perturb"]
 
 isolated = registry.default.isolated
 
