@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,3 +53,38 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: Non
     for name in set(sys.modules) - before:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch):
+    """A faulty Hub, and a client that is not configured by this machine and that waits briefly."""
+    from faulty_hub import FaultyHub
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
+
+    from zoo.weights import hub as ours
+
+    for name, value in (
+        ("HF_HUB_OFFLINE", False),
+        ("HF_HUB_DISABLE_IMPLICIT_TOKEN", True),
+        ("HF_HUB_DISABLE_TELEMETRY", True),
+        ("HF_HUB_ETAG_TIMEOUT", 1),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", 1),
+    ):
+        monkeypatch.setattr(constants, name, value)
+    for module in (file_download, _http, ours):
+        monkeypatch.setattr(module, "time", _Hurried())
+    monkeypatch.setattr(ours, "LOCK_WAIT", 0.5)
+    monkeypatch.setattr(ours, "LOCK_STEP", 0.1)
+    with FaultyHub() as served:
+        yield served
+
+
+class _Hurried:
+    """The module `time`, in which pauses between tries are short."""
+
+    def __getattr__(self, name: str):
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, 0.01))

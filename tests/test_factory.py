@@ -21,7 +21,7 @@ from zoo.errors import (
     WeightsNotFound,
 )
 from zoo.testing import perturb
-from zoo.weights import locate, skip_init
+from zoo.weights import fetch, skip_init
 
 LABELS = ("a", "b", "c", "d", "e")
 PROTOCOL = zoo.Preprocessing(num_frames=4, resize=(16, 16))
@@ -214,7 +214,7 @@ def test_impostors_are_named(shelf, tmp_path, content, what):
 )
 def test_a_packaged_source_stays_inside_its_package(source):
     with pytest.raises(WeightsNotFound):
-        locate(source)
+        fetch(source)
 
 
 def test_a_file_cut_under_a_living_model_does_not_reach_it(shelf, file):

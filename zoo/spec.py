@@ -253,7 +253,7 @@ class Weights(_Data):
 
     source: "hf://owner/repo/file@revision", "pkg://package/path" (inside an installed package), or a local path.
     sha256, size: of the file; what is loaded is checked against them. size is in bytes.
-    layout: how the file names its tensors; empty for zoo's own names.
+    layout: how the file names its tensors, a key of the spec's layouts; empty for the model's own, or to find out.
     origin: {"url", "sha256", "format"} of a file that exists only as a pickle and has to be converted first.
     labels: in the order of the logits. kwargs: of the builder, on top of the spec's.
     tag: filled in by the ModelSpec.
@@ -311,7 +311,9 @@ class ModelSpec(_Data):
     family, task, description, paper, license: free text to list and filter by. license is the one of the code.
     preprocessing: the protocol where the weights do not bring their own. geometry: the clips it takes.
     params: parameters at the default kwargs. streaming: whether the model has `init_state` and `step`.
-    layouts: {layout: "package.module:function"}, each turning a published state dict into ours.
+    layouts: {layout: "package.module:function"}. Such a function takes {name: tensor} as some file names them, and
+    gives the same tensors under the model's names, or None (or KeyError, ValueError) if the file is not of that layout.
+    It is asked when a file's names are not the model's own.
     opens: {"library:model_type": "package.module:function"} for foreign repositories this architecture can open.
     weights: {tag: Weights}. default_tag: the tag that `pretrained=True` means.
     plugin, namespace: filled in by the registry.

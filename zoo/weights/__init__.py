@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from zoo.weights.assign import load_into
-from zoo.weights.locate import locate
+from zoo.weights.fetch import Fetched, fetch
+from zoo.weights.repository import Repository, is_repository, open_repository
 from zoo.weights.safetensors_file import SafetensorsFile
 from zoo.weights.skip_init import skip_init
 
-__all__ = ["SafetensorsFile", "load_into", "locate", "skip_init"]
+__all__ = [
+    "Fetched",
+    "Repository",
+    "SafetensorsFile",
+    "fetch",
+    "is_repository",
+    "load_into",
+    "open_repository",
+    "skip_init",
+]
