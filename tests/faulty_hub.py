@@ -129,7 +129,7 @@ def hangs(seconds: float) -> Fault:
     return fault
 
 
-# --- what there is to fetch --------------------------------------------------------------------------------------------
+# --- what there is to fetch ------------------------------------------------------------------------------------------
 
 
 def tiny_bytes(seed: int = 0, width: int = 4) -> bytes:

@@ -21,7 +21,8 @@ from zoo.errors import (
     WeightsNotFound,
 )
 from zoo.testing import perturb
-from zoo.weights import fetch, skip_init
+from zoo.weights.fetch import fetch
+from zoo.weights.skip_init import skip_init
 
 LABELS = ("a", "b", "c", "d", "e")
 PROTOCOL = zoo.Preprocessing(num_frames=4, resize=(16, 16))

@@ -43,7 +43,7 @@ from zoo.errors import (
     WeightsNotFound,
     WeightsOffline,
 )
-from zoo.weights import fetch
+from zoo.weights.fetch import fetch
 
 DATA = tiny_bytes()
 LIMIT = 5.0  # seconds
@@ -82,7 +82,7 @@ def create(hub, cache, commit):
 
 def files_of(cache: Path) -> list[str]:
     """Blobs and snapshot entries."""
-    return [p.name for p in cache.rglob("*") if p.parent.name == "blobs" or "snapshots" in p.parts and not p.is_dir()]
+    return [p.name for p in cache.rglob("*") if p.parent.name == "blobs" or ("snapshots" in p.parts and not p.is_dir())]
 
 
 def the_blob(cache: Path) -> Path:

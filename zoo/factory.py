@@ -13,16 +13,11 @@ from zoo import registry
 from zoo.contract import VideoModel
 from zoo.errors import PluginError, SpecError, UnknownModel, WeightsMismatch, WeightsNotFound
 from zoo.spec import ModelSpec, Weights
-from zoo.weights import (
-    Fetched,
-    Repository,
-    SafetensorsFile,
-    fetch,
-    is_repository,
-    load_into,
-    open_repository,
-    skip_init,
-)
+from zoo.weights.assign import load_into
+from zoo.weights.fetch import Fetched, fetch
+from zoo.weights.repository import Repository, is_repository, open_repository
+from zoo.weights.safetensors_file import SafetensorsFile
+from zoo.weights.skip_init import skip_init
 
 
 def build(name: str, *, num_classes: int | None = None, **kwargs: Any) -> VideoModel:

@@ -15,7 +15,7 @@ from zoo.contract import VideoModel
 from zoo.errors import GeometryError, SpecError, VideoError
 from zoo.tasks.embedding import embed_video
 from zoo.video.footage import is_several
-from zoo.weights import is_repository
+from zoo.weights.repository import is_repository
 
 if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction

@@ -83,7 +83,8 @@ def _short(name: str) -> str:
 def _as(
     tensor: Tensor, like: Tensor, what: str, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> Tensor:
-    if tensor.is_floating_point() and like.is_floating_point():
+    # Of one byte they are meant to be scaled by something that is not in the model.
+    if tensor.is_floating_point() and like.is_floating_point() and tensor.element_size() > 1:
         return tensor.to(device=device or like.device, dtype=dtype or like.dtype)
     if tensor.dtype != like.dtype:
         raise WeightsMismatch(f"{what} is {tensor.dtype}, the model's is {like.dtype}")

@@ -143,9 +143,7 @@ def max_download() -> int:
     return int(text) if text else MAX_DOWNLOAD
 
 
-def _download(
-    file: HubFile, hub: Hub, entry: CachedFile, remote: Remote, wanted: str, problem: str, name: str
-) -> None:
+def _download(file: HubFile, hub: Hub, entry: CachedFile, remote: Remote, wanted: str, problem: str, name: str) -> None:
     """Put the file into the cache, once more if it is not what it should be, and never leave a wrong one there."""
     with hub.turn(file, remote):
         if not entry.problem(wanted, remote.size):
