@@ -239,7 +239,7 @@ def test_builders_that_break_the_contract_are_plugin_errors():
 def test_geometry_is_checked_before_forward(shelf):
     model = zoo.create("local/tiny")
     model.stem.register_forward_hook(lambda *_: pytest.fail("forward has begun"))
-    with pytest.raises(GeometryError, match=r"local/tiny takes .* at least 2 frames.*got \(1, 3, 1, 8, 8\)"):
+    with pytest.raises(GeometryError, match=r"local/tiny takes .* of at least 2 frames.*got \(1, 3, 1, 8, 8\)"):
         model(torch.zeros(1, 3, 1, 8, 8))
 
 

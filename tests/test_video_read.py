@@ -185,9 +185,7 @@ def test_half_a_frame_is_no_index():
         read_frames(clip("b_frames.mp4"), [0.5])
 
 
-@pytest.mark.parametrize(
-    ("size", "shape"), [(36, (36, 48)), ((50, 40), (50, 40)), (100, (100, 133)), (None, (72, 96))]
-)
+@pytest.mark.parametrize(("size", "shape"), [(36, (36, 48)), ((50, 40), (50, 40)), (100, (100, 133)), (None, (72, 96))])
 @pytest.mark.parametrize("antialias", [True, False])
 def test_frames_are_resized_as_the_full_size_ones_would_be(size, shape, antialias):
     data = clip("b_frames.mp4")
@@ -347,6 +345,7 @@ def test_with_a_size_every_frame_has_the_one_of_the_first():
 
 
 # --- memory and processes ---------------------------------------------------------------------------------------------
+
 
 @cache
 def large() -> bytes:

@@ -33,7 +33,7 @@ views_option = click.option(
 device_option = click.option("--device", help="Such as cpu or cuda.")
 
 
-@click.command("predict")
+@click.command("predict", short_help="Name what videos show, such as the camera's motion.")
 @videos_argument
 @model_option
 @click.option("--top-k", default=5, show_default=True, help="How many labels to show.")
@@ -65,7 +65,7 @@ def predict_command(
     _finish(failed)
 
 
-@click.command("embed")
+@click.command("embed", short_help="Write the features of videos to a file.")
 @videos_argument
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A .safetensors file."
@@ -99,7 +99,7 @@ def embed_command(videos: Sequence[str], output: Path, model: str, level: str, v
     _finish(failed)
 
 
-@click.command("frames")
+@click.command("frames", short_help="Save frames of a video as pictures.")
 @click.argument("video")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder.")
 @click.option("-n", "count", type=click.IntRange(1), help="This many, evenly spread (the default is 8).")
@@ -134,7 +134,7 @@ def frames_command(
             step(lambda path=path: click.echo(path))
 
 
-@click.command("demo")
+@click.command("demo", short_help="Make a video and name its camera motion.")
 @click.option("--motion", help="The motion to make, such as zoom_in; if not given, the seed draws one.")
 @click.option("--seed", default=0, show_default=True, help="Another number makes another video.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to put the video.")
