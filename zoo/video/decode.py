@@ -99,6 +99,8 @@ class Decode:
             except av.ExitError:
                 raise
             except av.FFmpegError as error:
+                context = self.video.stream.codec_context  # may have been refused for its size
+                self.video.guard.check_frame(context.width, context.height)
                 self._note(error.strerror or str(error))
                 continue
             if packet is not None and packet.is_corrupt:
