@@ -33,7 +33,7 @@ def theirs(frames: np.ndarray, size, mode: str, antialias: bool) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", INTERPOLATIONS)
 @pytest.mark.parametrize("antialias", [True, False])
-@pytest.mark.parametrize("size", [(128, 171), 112, 256, (37, 301), (1, 1), 90])
+@pytest.mark.parametrize("size", [(128, 171), 112, 256, (37, 301), (2, 1), 90])
 @pytest.mark.parametrize("shape", [(3, 240, 320), (1, 241, 319), (2, 100, 57), (1, 90, 90), (2, 1, 5)])
 def test_a_resize_is_bit_equal_to_torchvision(mode, antialias, size, shape):
     frames = noise(*shape, 3)
@@ -46,7 +46,7 @@ def test_a_resize_is_bit_equal_to_torchvision(mode, antialias, size, shape):
 @given(
     height=st.integers(1, 120),
     width=st.integers(1, 120),
-    target=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    target=st.tuples(st.integers(1, 150), st.integers(2, 150)),
     mode=st.sampled_from(INTERPOLATIONS),
     antialias=st.booleans(),
 )
@@ -67,6 +67,12 @@ def test_a_resize_is_bit_equal_on_a_processor_without_vector_instructions():
         [sys.executable, "-c", code, str(Path(__file__).parent)], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("mode", INTERPOLATIONS)
+def test_a_single_pixel_can_be_wanted_although_torch_fails_for_planes(mode):
+    frames = torch.full((2, 3, 5, 7), 200, dtype=torch.uint8).permute(0, 2, 3, 1)
+    assert resize(frames, (1, 1), mode).tolist() == [[[[200] * 3]]] * 2
 
 
 @pytest.mark.parametrize("mode", INTERPOLATIONS)
