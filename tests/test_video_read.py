@@ -274,6 +274,7 @@ def test_damage_raises_and_says_where_and_how_much_is_left(make):
 def test_skipping_damage_gives_the_frames_that_can_be_decoded(make):
     data = make()
     truth = decoded(data)
+    assert probe(data).n_frames == 60 and probe(data, exact=True).n_frames == len(truth)
     wanted = [len(truth) - 1, 0, len(truth) // 2]
     frames = read_frames(data, wanted, on_error="skip")
     assert frames.report.n_errors > 0 and "packet" in frames.report.errors[0]
