@@ -63,7 +63,8 @@ def _interpolate(planes: Tensor, target: tuple[int, int], mode: str, antialias: 
         return F.interpolate(planes, target, mode=mode)
     options: dict[str, Any] = {"mode": mode, "align_corners": False, "antialias": antialias}
     if _native_uint8():
-        return F.interpolate(planes, target, **options)
+        # The same pixels as from planes, except that torch 2.15 fails for planes made one pixel large.
+        return F.interpolate(planes.contiguous(memory_format=torch.channels_last), target, **options)
     # Without vector instructions torchvision takes floats, and the order in memory changes how they are rounded.
     planes = planes.contiguous()
     if mode == "bicubic":
