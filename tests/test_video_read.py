@@ -215,6 +215,7 @@ def test_iter_frames_gives_what_read_frames_gives():
 def test_frames_already_given_stay_as_they_were():
     data = clip("b_frames.mp4")
     frames = list(iter_frames(data))
+    assert all(f.data.flags.c_contiguous and f.data.flags.writeable for f in frames)
     assert same(np.stack([f.data for f in frames]), read_frames(data, range(40)).data)
 
 

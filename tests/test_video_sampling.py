@@ -231,7 +231,7 @@ def test_a_number_of_clips_that_makes_no_sense_raises(clips):
 
 def test_a_window_holds_what_is_shown_in_it():
     p = Preprocessing(num_frames=30, sampler="consecutive")
-    assert plan(p, even(300, 30), start_s=2.0, end_s=3.0) == [list(range(60, 90))]
+    assert plan(p, even(300, 30), start_s=2.0, end_s=3.0, clips=2) == [list(range(60, 90))] * 2
     assert plan(p, even(300, 30), start_s=9.0) == [list(range(270, 300))]
     assert plan(p, even(300, 30), end_s=1.0) == [list(range(30))]
     one = Preprocessing(num_frames=1)

@@ -175,7 +175,7 @@ class _Emit:
         picture: Picture = np.ascontiguousarray(np.rot90(rgb, quarter_turns(decoded.frame)))
         target = self.shape(decoded.frame)
         if picture.shape[:2] == target:
-            return picture.copy() if picture.base is not None else picture
+            return picture
         if self.size is None:
             height, width = picture.shape[:2]
             reason = f"frame {decoded.index} is {width}x{height}, the first one was {target[1]}x{target[0]}"

@@ -203,7 +203,7 @@ def plan(
         last = max(bisect_left(time_s, end - EPSILON) - 1, first)
     if p.fps is not None and p.sampler != "dense_psf":
         count = max(math.floor((end - start) * p.fps + EPSILON), 1)
-        frames = [min(k, last) for k in at_times(time_s, (start + j / p.fps for j in range(count)))]
+        frames = at_times(time_s, (start + j / p.fps for j in range(count)))
         rate = 1.0
     else:
         frames = list(range(first, last + 1))
