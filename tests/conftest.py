@@ -1,13 +1,25 @@
-"""Fake third parties, without pip: a module and an installed-metadata folder on sys.path."""
+"""Fake third parties, without pip: a module and an installed-metadata folder on sys.path. And no network."""
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+_connect = socket.socket.connect
+
+
+def _connect_on_this_machine(self: socket.socket, address: object) -> None:
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise AssertionError(f"a test wants to reach {address}")
+    _connect(self, address)
+
+
+socket.socket.connect = _connect_on_this_machine
 
 GOOD = """
 import zoo
@@ -78,6 +90,48 @@ def hub(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ours, "LOCK_STEP", 0.1)
     with FaultyHub() as served:
         yield served
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "outer" / "cache with ümlaut"  # 19: spaces and unicode
+
+
+@pytest.fixture
+def commit(hub) -> str:
+    """The commit on the Hub that has the weights of local/tiny.t, which is registered."""
+    from faulty_hub import DATA, FILE, REPO, tiny_spec, tiny_weights
+
+    import zoo
+
+    commit = hub.add(REPO, {FILE: DATA, "README.md": b"# tiny"})
+    with zoo.testing.isolated():
+        zoo.register(tiny_spec(t=tiny_weights(DATA, commit)))
+        yield commit
+
+
+@pytest.fixture
+def create(hub, cache, commit):
+    """`create()` makes the model from the Hub, holds it to the published tensors and to the time limit."""
+
+    import torch
+    from faulty_hub import DATA, LABELS
+    from safetensors.torch import load
+
+    import zoo
+
+    def create():
+        start = time.monotonic()
+        try:
+            model = zoo.create("local/tiny.t", endpoint=hub.url, cache_dir=cache)
+        finally:
+            assert time.monotonic() - start < 5
+        expected = load(DATA)
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in model.state_dict().items())
+        assert model.labels == LABELS
+        return model
+
+    return create
 
 
 class _Hurried:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from models import Tiny
 from safetensors.torch import save
 
@@ -152,3 +154,35 @@ def tree(folder: Path) -> dict[str, object]:
         str(p.relative_to(folder)): p.read_bytes() if p.is_file() else p.readlink() if p.is_symlink() else None
         for p in sorted(folder.rglob("*"))
     }
+
+
+DATA = tiny_bytes()
+
+
+def files_of(cache: Path) -> list[str]:
+    """Blobs and snapshot entries."""
+    return [p.name for p in cache.rglob("*") if p.parent.name == "blobs" or ("snapshots" in p.parts and not p.is_dir())]
+
+
+def the_blob(cache: Path) -> Path:
+    (blob,) = (p for p in cache.rglob("*") if p.parent.name == "blobs")
+    return blob
+
+
+def refused(create, error, *words: str) -> str:
+    """`create` raises this error, which names model, repository and revision, and leaves no weights behind."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(error) as caught:
+            create()
+    text = str(caught.value)
+    assert REPO in text
+    assert all(word in text for word in words), text
+    assert caught.value.hint
+    return text
+
+
+def rot(blob: Path) -> None:
+    data = bytearray(blob.read_bytes())
+    data[-1] ^= 1
+    blob.write_bytes(data)

@@ -230,9 +230,14 @@ def test_builders_that_break_the_contract_are_plugin_errors():
         zoo.register(zoo.ModelSpec(name="gone", builder="models:gone"))
         zoo.register(zoo.ModelSpec(name="lost", builder="no_such_module_at_all:build"))
         zoo.register(zoo.ModelSpec(name="wrong", builder=lambda: torch.nn.Linear(1, 1)))
-        for name in ("gone", "lost"):
-            with pytest.raises(PluginError, match="does not exist"):
-                zoo.build(f"local/{name}")
+        zoo.register(zoo.ModelSpec(name="fussy", builder="models:fussy"))
+        with pytest.raises(PluginError, match="models:gone failed: AttributeError"):
+            zoo.build("local/gone")
+        with pytest.raises(PluginError, match="does not exist"):
+            zoo.build("local/lost")
+        with pytest.raises(PluginError, match=r"local/fussy: .* failed: ValueError\('width is 3'\)") as caught:
+            zoo.build("local/fussy", width=3)
+        assert isinstance(caught.value.__cause__, ValueError)
         with pytest.raises(PluginError, match=r"gave Linear.*zoo\.VideoModel"):
             zoo.build("local/wrong")
 
@@ -240,7 +245,7 @@ def test_builders_that_break_the_contract_are_plugin_errors():
 def test_geometry_is_checked_before_forward(shelf):
     model = zoo.create("local/tiny")
     model.stem.register_forward_hook(lambda *_: pytest.fail("forward has begun"))
-    with pytest.raises(GeometryError, match=r"local/tiny takes .* at least 2 frames.*got \(1, 3, 1, 8, 8\)"):
+    with pytest.raises(GeometryError, match=r"local/tiny takes .* of at least 2 frames.*got \(1, 3, 1, 8, 8\)"):
         model(torch.zeros(1, 3, 1, 8, 8))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from zoo import registry
 from zoo.contract import VideoModel
-from zoo.errors import PluginError, SpecError, UnknownModel, WeightsMismatch, WeightsNotFound
+from zoo.errors import PluginError, SpecError, UnknownModel, WeightsMismatch, WeightsNotFound, ZooError
 from zoo.spec import ModelSpec, Weights
 from zoo.weights.assign import load_into
 from zoo.weights.fetch import Fetched, fetch
@@ -155,7 +156,7 @@ def _registered(opened: Repository) -> ModelSpec:
             f"{opened.name} is a {config.architecture!r}, which is not registered",
             hint=f"{brings}if you trust it, run `pip install {config.plugin or 'PLUGIN'}`",
         ) from unknown
-    parameters = inspect.signature(_builder(spec)).parameters.values()
+    parameters = _builder(spec)[1].parameters.values()
     options = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     if unknown_options := sorted(config.kwargs.keys() - options):
         raise WeightsMismatch(
@@ -176,12 +177,10 @@ def _with_weights(
     options = {**weights.kwargs, **kwargs}
     try:
         model = _instantiate(spec, weights.num_classes, options, initialise=False)
-    except (PluginError, ImportError):
-        raise
-    except Exception as refused:
-        if file.reviewed or kwargs:
+    except (PluginError, TypeError) as refused:
+        if weights.tag in spec.weights or kwargs:
             raise
-        raise WeightsMismatch(
+        raise WeightsMismatch(  # the options are those of a repository
             f"{spec.full_name} cannot be built as {weights.tag} says: {refused}", hint="tell the author of the weights"
         ) from refused
     _assign(model, file, weights.layout, device, dtype)
@@ -197,15 +196,15 @@ def _assign(
     dtype: torch.dtype | None = None,
 ) -> None:
     spec = model.spec
-    layouts = spec.layouts if spec else {}
+    name, layouts = (spec.full_name, spec.layouts) if spec else (type(model).__name__, {})
     if layout:
         if layout not in layouts:
-            raise PluginError(f"{model.spec and model.spec.full_name}: no layout {layout!r}", hint="see spec.layouts")
+            raise PluginError(f"{name}: no layout {layout!r}", hint=f"its layouts are {', '.join(layouts) or 'none'}")
         layouts = {layout: layouts[layout]}
     load_into(
         model,
         SafetensorsFile(file.path, mapped=file.lasting),
-        name=spec.full_name if spec else type(model).__name__,
+        name=name,
         layouts=layouts,
         device=device,
         dtype=dtype,
@@ -233,16 +232,15 @@ def _instantiate(
     spec: ModelSpec, num_classes: int | None, kwargs: dict[str, Any], *, initialise: bool = True
 ) -> VideoModel:
     """Call the builder. Without `initialise` the parameters hold nothing yet, and every one has to be assigned."""
-    builder = _builder(spec)
+    builder, signature = _builder(spec)
     options = {**spec.kwargs, **kwargs}
     if num_classes is not None:
         options["num_classes"] = num_classes
-    signature = inspect.signature(builder)
     try:
         signature.bind(**options)
     except TypeError as wrong:
         raise TypeError(f"{spec.full_name}: {wrong}; its options are {', '.join(signature.parameters)}") from None
-    with nullcontext() if initialise else skip_init():
+    with _plugin_code(spec), nullcontext() if initialise else skip_init():
         model = builder(**options)
     if not isinstance(model, VideoModel):
         raise PluginError(
@@ -256,19 +254,28 @@ def _instantiate(
     return model
 
 
-def _builder(spec: ModelSpec) -> Any:
-    if callable(spec.builder):
-        return spec.builder
-    assert spec.builder is not None
+def _builder(spec: ModelSpec) -> tuple[Any, inspect.Signature]:
+    with _plugin_code(spec):
+        builder: Any = registry.import_function(spec.builder) if isinstance(spec.builder, str) else spec.builder
+        return builder, inspect.signature(builder)
+
+
+@contextmanager
+def _plugin_code(spec: ModelSpec) -> Iterator[None]:
+    """What goes wrong in a plugin's code is said to be the plugin's, and a missing package names the pip line."""
     try:
-        return registry.import_function(spec.builder)
+        yield
+    except ZooError:
+        raise
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
-        if package == spec.builder.partition(":")[0].partition(".")[0]:
+        if str(spec.builder).startswith((f"{package}.", f"{package}:")):
             raise PluginError(f"{spec.full_name}: its builder {spec.builder} does not exist") from missing
         raise ImportError(
             f"{spec.full_name} needs the package {package!r}, which is not installed: pip install {package}",
             name=package,
         ) from missing
-    except AttributeError as missing:
-        raise PluginError(f"{spec.full_name}: its builder {spec.builder} does not exist") from missing
+    except ImportError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{spec.full_name}: its builder {spec.builder} failed: {error!r}") from error

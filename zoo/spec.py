@@ -26,6 +26,7 @@ ACTIVATIONS = ("softmax", "sigmoid", "none")
 AGGREGATIONS = ("prob_mean", "logit_mean")
 SHORT_POLICIES = ("repeat_last", "loop", "spread", "error")
 LEVELS = ("clip", "video")
+MEANS = {"prob_mean": "mean of the views' {}", "logit_mean": "{} of the views' mean"}  # in words
 ORIGINS = ("measured", "published")
 
 
@@ -161,7 +162,7 @@ class Preprocessing(_Data):
             parts.append(f"{where} {self.interpolation}{'' if self.antialias else ' without antialias'}")
         if self.crop is not None:
             parts.append(f"crop {_by(self.crop)}")
-        parts.append(f"{self.clips} x {self.crops} views, {self.activation}, {self.aggregation.replace('_', ' ')}")
+        parts.append(f"{self.clips} x {self.crops} views, {MEANS[self.aggregation].format(self.activation)}")
         return ", ".join(parts)
 
 
@@ -213,13 +214,13 @@ class Geometry(_Data):
         frames = _range("frames", self.frames, self.min_frames, self.frames_multiple)
         exact = _by(self.size) if self.size else None
         pixels = _range("pixels a side" if exact is None else "pixels", exact, self.min_size, self.size_multiple)
-        return f"clips [B, {self.channels}, T, H, W] with {frames} and {pixels}"
+        return f"clips [B, {self.channels}, T, H, W] of {frames} and {pixels}"
 
 
 def _range(what: str, exact: object, least: int, multiple: int) -> str:
     if exact is not None:
         return f"{exact} {what}"
-    text = f"at least {least} {what}"
+    text = f"at least {least} {what}" if least > 1 else f"any number of {what}"
     return f"{text} in steps of {multiple}" if multiple > 1 else text
 
 

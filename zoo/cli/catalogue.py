@@ -17,7 +17,7 @@ from zoo.spec import Metric, ModelSpec, Weights
 as_json = click.option("--json", "as_json", is_flag=True, help="Print data for programs.")
 
 
-@click.command("list")
+@click.command("list", short_help="List models and weights.")
 @click.argument("pattern", default="*")
 @click.option("--family", help="Only this family, such as cnn.")
 @click.option("--task", help="Only this task, such as classification.")
@@ -46,7 +46,7 @@ def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
         click.echo("no model matches; `zoo list` shows all of them", err=True)
 
 
-@click.command("info")
+@click.command("info", short_help="Show what is known about a model.")
 @click.argument("name")
 @as_json
 def info_command(name: str, as_json: bool) -> None:
@@ -66,7 +66,7 @@ def info_command(name: str, as_json: bool) -> None:
     console.print(table, markup=False)
 
 
-@click.command("plugins")
+@click.command("plugins", short_help="Show the plugins and how they are doing.")
 @click.option("-v", "--verbose", is_flag=True, help="Show whole tracebacks.")
 @as_json
 def plugins_command(verbose: bool, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import zoo
-from zoo.errors import VideoError, ZooError
+from zoo.errors import VideoError
 
 if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction
@@ -33,7 +33,7 @@ views_option = click.option(
 device_option = click.option("--device", help="Such as cpu or cuda.")
 
 
-@click.command("predict")
+@click.command("predict", short_help="Name what videos show, such as the camera's motion.")
 @videos_argument
 @model_option
 @click.option("--top-k", default=5, show_default=True, help="How many labels to show.")
@@ -65,7 +65,7 @@ def predict_command(
     _finish(failed)
 
 
-@click.command("embed")
+@click.command("embed", short_help="Write the features of videos to a file.")
 @videos_argument
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A .safetensors file."
@@ -80,6 +80,8 @@ def embed_command(videos: Sequence[str], output: Path, model: str, level: str, v
 
     from zoo.tasks import as_model
 
+    if not output.parent.is_dir():
+        raise click.BadParameter(f"the folder {str(output.parent)!r} does not exist", param_hint="--output")
     network = as_model(model, device)
     features = {}
     failed = 0
@@ -99,7 +101,7 @@ def embed_command(videos: Sequence[str], output: Path, model: str, level: str, v
     _finish(failed)
 
 
-@click.command("frames")
+@click.command("frames", short_help="Save frames of a video as pictures.")
 @click.argument("video")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder.")
 @click.option("-n", "count", type=click.IntRange(1), help="This many, evenly spread (the default is 8).")
@@ -134,7 +136,7 @@ def frames_command(
             step(lambda path=path: click.echo(path))
 
 
-@click.command("demo")
+@click.command("demo", short_help="Make a video and name its camera motion.")
 @click.option("--motion", help="The motion to make, such as zoom_in; if not given, the seed draws one.")
 @click.option("--seed", default=0, show_default=True, help="Another number makes another video.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to put the video.")
@@ -191,10 +193,7 @@ def _times(text: str, duration_s: float) -> list[float]:
 def _save(frame: Frame, path: Path) -> None:
     from PIL import Image
 
-    try:
-        Image.fromarray(frame.data).save(path, quality=95)
-    except OSError as error:
-        raise ZooError(f"{path} cannot be written: {error}") from error
+    Image.fromarray(frame.data).save(path, quality=95)
 
 
 @contextmanager
@@ -207,7 +206,7 @@ def _progress(total: int, what: str) -> Iterator[Any]:
         yield lambda show: show()
         return
     with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(what, total=total if total > 1 else None)  # None: a bar that only moves
 
         def step(show: Any) -> None:
             progress.stop()  # what is shown may go to the same terminal
