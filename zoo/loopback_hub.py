@@ -265,6 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # many clients at once are what some tests are about
     block_on_close = False  # a stalled answer must not keep the test waiting
 
     def handle_error(self, request: object, client_address: object) -> None:
