@@ -13,26 +13,67 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
 from zoo.hooks import hookimpl
+from zoo.registry import default
 from zoo.spec import Geometry, Metric, ModelSpec, Preprocessing, Weights
 
 if TYPE_CHECKING:
+    from zoo import synth, testing, video
     from zoo.contract import VideoModel
+    from zoo.factory import build, create, load
+    from zoo.tasks import embed, predict
+    from zoo.tasks.classification import Prediction
+    from zoo.video.clips import Clips, load_clips
+    from zoo.video.dataset import VideoDataset
 
 __version__ = "0.1.0"
 
+list_models = default.list_models
+info = default.info
+plugins = default.plugins
+register = default.register
+model = default.model
+
+# What imports torch, av or numpy: name -> module, and the modules themselves.
 _LAZY = {
+    "Clips": "zoo.video.clips",
+    "Prediction": "zoo.tasks.classification",
+    "VideoDataset": "zoo.video.dataset",
     "VideoModel": "zoo.contract",
+    "build": "zoo.factory",
+    "create": "zoo.factory",
+    "embed": "zoo.tasks",
+    "load": "zoo.factory",
+    "load_clips": "zoo.video.clips",
+    "predict": "zoo.tasks",
 }
+_MODULES = ("synth", "testing", "video")
 
 __all__ = [
+    "Clips",
     "Geometry",
     "Metric",
     "ModelSpec",
+    "Prediction",
     "Preprocessing",
+    "VideoDataset",
     "VideoModel",
     "Weights",
     "ZooError",
+    "build",
+    "create",
+    "embed",
     "hookimpl",
+    "info",
+    "list_models",
+    "load",
+    "load_clips",
+    "model",
+    "plugins",
+    "predict",
+    "register",
+    "synth",
+    "testing",
+    "video",
 ]
 
 
@@ -41,8 +82,10 @@ def __getattr__(name: str) -> Any:
 
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return import_module(f"zoo.{name}")
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]

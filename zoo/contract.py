@@ -6,7 +6,9 @@ features, intermediate maps, layer groups, gradient checkpointing, embedding and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -117,7 +119,8 @@ class VideoModel(nn.Module):
         """The same as `zoo.predict(model, video, **options)`."""
         from zoo.tasks import predict
 
-        return predict(self, video, **options)
+        prediction: Prediction = predict(self, video, **options)
+        return prediction
 
     def embed(self, video: Any, **options: Any) -> Tensor:
         """The same as `zoo.embed(model, video, **options)`."""
@@ -127,5 +130,22 @@ class VideoModel(nn.Module):
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
         if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint(stage, x, use_reentrant=False)  # type: ignore[no-any-return]
-        return stage(x)  # type: ignore[no-any-return]
+            again = partial(_without_statistics, stage)
+            out: Tensor = checkpoint(stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), again()))
+        else:
+            out = stage(x)
+        return out
+
+
+@contextmanager
+def _without_statistics(stage: nn.Module) -> Iterator[None]:
+    """While a checkpointed stage runs for the second time, its batch norms do not count the same clips again."""
+    norms = [m for m in stage.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

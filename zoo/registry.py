@@ -18,10 +18,11 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 HOME = "video-zoo"  # the distribution whose plugins own the bare names
 LOCAL = "local"  # where notebooks register; the newest definition wins
 THIS_PROCESS = "this process"
+Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 
 class PluginWarning(UserWarning):
@@ -167,6 +169,27 @@ class Registry:
             models = {**(before.models if before else {}), **models}
             self._records[name] = record = PluginRecord(name, THIS_PROCESS, models=models, notes=notes)
         return record
+
+    def model(self, name: str, **fields: Any) -> Callable[[Builder], Builder]:
+        """Decorate a builder: `@zoo.model("tiny")` makes `local/tiny`. Running the cell again replaces it."""
+
+        def decorate(builder: Builder) -> Builder:
+            self.register(ModelSpec(name=name, builder=builder, **fields))
+            return builder
+
+        return decorate
+
+    @contextmanager
+    def isolated(self) -> Iterator[Registry]:
+        """Forget everything, discover nothing, and put all back at the end. For tests; not while other threads ask."""
+        with self._lock:
+            before = self._discover, self._entries, self._records
+            self._discover, self._entries, self._records = False, None, {}
+        try:
+            yield self
+        finally:
+            with self._lock:
+                self._discover, self._entries, self._records = before
 
     # --- how it works ------------------------------------------------------------------------------------------------
 
@@ -362,3 +385,6 @@ def _warn(message: str) -> None:
     while frame.f_back and str(frame.f_globals.get("__name__")).partition(".")[0] == "zoo":
         frame, level = frame.f_back, level + 1
     warnings.warn(f"{message} (see `zoo plugins`)", PluginWarning, stacklevel=level)
+
+
+default = Registry()  # the one behind zoo.list_models, zoo.info, zoo.plugins, zoo.register and zoo.model

@@ -151,6 +151,19 @@ class Preprocessing(_Data):
         ):
             self._require(getattr(self, name) in allowed, name, "one of " + ", ".join(allowed))
 
+    def describe(self) -> str:
+        """The protocol in one line of words."""
+        frames = f"{self.num_frames} frames" + (f" {self.stride} apart" if self.stride > 1 else "")
+        rate = f"at {self.fps:g} fps" if self.fps else "of the file's own"
+        parts = [f"{frames} {rate} ({self.sampler})"]
+        if self.resize is not None:
+            where = f"short side {self.resize}" if isinstance(self.resize, int) else _by(self.resize)
+            parts.append(f"{where} {self.interpolation}{'' if self.antialias else ' without antialias'}")
+        if self.crop is not None:
+            parts.append(f"crop {_by(self.crop)}")
+        parts.append(f"{self.clips} x {self.crops} views, {self.activation}, {self.aggregation.replace('_', ' ')}")
+        return ", ".join(parts)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry(_Data):
@@ -191,14 +204,14 @@ class Geometry(_Data):
         if frames < self.min_frames or frames % self.frames_multiple:
             return f"{frames} frames"
         if self.size is not None and (height, width) != self.size:
-            return f"{height}x{width} pixels instead of {self.size[0]}x{self.size[1]}"
+            return f"{height}x{width} pixels instead of {_by(self.size)}"
         if min(height, width) < self.min_size or height % self.size_multiple or width % self.size_multiple:
             return f"{height}x{width} pixels"
         return ""
 
     def __str__(self) -> str:
         frames = _range("frames", self.frames, self.min_frames, self.frames_multiple)
-        exact = f"{self.size[0]}x{self.size[1]}" if self.size else None
+        exact = _by(self.size) if self.size else None
         pixels = _range("pixels a side" if exact is None else "pixels", exact, self.min_size, self.size_multiple)
         return f"clips [B, {self.channels}, T, H, W] with {frames} and {pixels}"
 
@@ -364,6 +377,11 @@ class ModelSpec(_Data):
     def full_name(self) -> str:
         """The name to create it by: with its namespace, if it has one."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+def _by(size: int | tuple[int, int]) -> str:
+    height, width = (size, size) if isinstance(size, int) else size
+    return f"{height}x{width}"
 
 
 def _is_count(value: object) -> bool:

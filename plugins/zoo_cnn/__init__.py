@@ -6,8 +6,67 @@ from collections.abc import Iterable
 
 import zoo
 
+# The protocols by which torchvision measured its weights: the `transforms` and the frame rate, clip length and number
+# of clips of its `*_Weights`, and its reference script, which adds up the softmax of the clips of a video.
+_TORCHVISION = {
+    "sampler": "resampled_tv",
+    "fps": 15,
+    "antialias": False,
+    "crop_rounding": "round",
+    "mean": (0.43216, 0.394666, 0.37645),
+    "std": (0.22803, 0.22145, 0.216989),
+}
+_RESNET_PROTOCOL = zoo.Preprocessing(num_frames=16, resize=(128, 171), crop=112, clips=5, **_TORCHVISION)
+_S3D_PROTOCOL = zoo.Preprocessing(num_frames=128, resize=(256, 256), crop=224, clips=1, **_TORCHVISION)
+
+_RESNET = {
+    "family": "cnn",
+    "num_classes": 400,
+    "paper": "https://arxiv.org/abs/1711.11248",
+    "license": "BSD-3-Clause",
+    "preprocessing": _RESNET_PROTOCOL,
+    "geometry": zoo.Geometry(),  # padded convolutions and global pooling: one pixel of one frame will do
+}
+
+_MODELS = (
+    zoo.ModelSpec(
+        name="r3d_18",
+        builder="zoo_cnn.video_resnet:r3d_18",
+        params=33_371_472,
+        description="The 18-layer ResNet with every convolution extended over time to 3x3x3.",
+        **_RESNET,
+    ),
+    zoo.ModelSpec(
+        name="mc3_18",
+        builder="zoo_cnn.video_resnet:mc3_18",
+        params=11_695_440,
+        description="A ResNet that looks along time in its first layers only and keeps every frame to the end.",
+        **_RESNET,
+    ),
+    zoo.ModelSpec(
+        name="r2plus1d_18",
+        builder="zoo_cnn.video_resnet:r2plus1d_18",
+        params=31_505_325,
+        description="R3D with each convolution split into one over space and one over time, easier to train.",
+        **_RESNET,
+    ),
+    zoo.ModelSpec(
+        name="s3d",
+        builder="zoo_cnn.s3d:s3d",
+        family="cnn",
+        num_classes=400,
+        params=8_320_048,
+        description="A light Inception network for long clips, its convolutions split into space and time.",
+        paper="https://arxiv.org/abs/1712.04851",
+        license="BSD-3-Clause",
+        preprocessing=_S3D_PROTOCOL,
+        # The least that leaves one 2x7x7 window to the head; torchvision writes 14 frames and 224 pixels.
+        geometry=zoo.Geometry(min_frames=13, min_size=209),
+    ),
+)
+
 
 @zoo.hookimpl
 def zoo_models() -> Iterable[zoo.ModelSpec]:
     """The architectures of this family."""
-    return ()
+    return _MODELS

@@ -1,0 +1,57 @@
+"""The command line: thin calls of the public functions, with nothing heavy imported before it is needed.
+
+Exit codes: 0 all good, 1 a plugin failed (`zoo plugins`), 2 wrong use, 3 some videos failed.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import click
+
+from zoo import ZooError, __version__
+from zoo.cli import catalogue, videos
+
+WRONG_USE = 2
+
+
+class _Refused(click.ClickException):
+    exit_code = WRONG_USE
+
+
+class _Commands(click.Group):
+    """Errors that a user can cause are one sentence on stderr, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ZooError, ImportError) as error:
+            raise _Refused(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="zoo")
+def commands() -> None:
+    """Video models by name: list them, ask about them, run them on any video.
+
+    \b
+    zoo demo                          see it work
+    zoo predict my_video.mp4          name the camera's motion
+    zoo list                          every model
+    """
+
+
+for command in (*catalogue.COMMANDS, *videos.COMMANDS):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    warnings.showwarning = _one_line
+    sys.exit(commands())
+
+
+def _one_line(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)

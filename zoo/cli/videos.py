@@ -1,0 +1,216 @@
+"""What runs on videos: `zoo predict`, `zoo embed`, `zoo frames`, `zoo demo`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import zoo
+from zoo.errors import VideoError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.tasks.classification import Prediction
+    from zoo.video import Frame
+
+DEFAULT_MODEL = "r2plus1d_tiny.camera_motion"
+SOME_FAILED = 3
+
+videos_argument = click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+model_option = click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A name from `zoo list`.")
+views_option = click.option(
+    "--views",
+    default="card",
+    show_default=True,
+    help="card (as published), fast (one centre clip) or CLIPSxCROPS (10x3).",
+)
+device_option = click.option("--device", help="Such as cpu or cuda.")
+
+
+@click.command("predict")
+@videos_argument
+@model_option
+@click.option("--top-k", default=5, show_default=True, help="How many labels to show.")
+@views_option
+@click.option("--window", type=float, help="Seconds: slide over the video, and say what happens when.")
+@click.option("--stride", type=float, help="Seconds between windows; the window's length if not given.")
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per video and line.")
+def predict_command(
+    videos: Sequence[str],
+    model: str,
+    top_k: int,
+    views: str,
+    window: float | None,
+    stride: float | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Name what each VIDEO shows; by default, how the camera moves."""
+    from zoo.tasks import as_model
+
+    options = {"top_k": top_k, "views": _views(views), "window": window, "stride": stride}
+    network = as_model(model, device)
+    failed = 0
+    with _progress(len(videos), "predicting") as step:
+        for result in zoo.predict(network, list(videos), **options):
+            failed += not result.ok
+            step(lambda result=result: _show(result, as_json))
+    _finish(failed)
+
+
+@click.command("embed")
+@videos_argument
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="A .safetensors file."
+)
+@model_option
+@click.option("--level", type=click.Choice(["clip", "frame", "map"]), default="clip", show_default=True)
+@views_option
+@device_option
+def embed_command(videos: Sequence[str], output: Path, model: str, level: str, views: str, device: str | None) -> None:
+    """Write the features of each VIDEO to a safetensors file, under the video's path as given."""
+    from safetensors.torch import save
+
+    from zoo.tasks import as_model
+
+    network = as_model(model, device)
+    features = {}
+    failed = 0
+    with _progress(len(videos), "embedding") as step:
+        for video in videos:
+            try:
+                features[video] = zoo.embed(network, video, level=level, views=_views(views)).contiguous()
+            except VideoError as error:
+                failed += 1
+                step(lambda error=error: click.echo(f"Error: {error}", err=True))
+            else:
+                step(lambda: None)
+    if features:
+        output.write_bytes(save(features, metadata={"format": "pt"}))
+        shapes = {tuple(f.shape) for f in features.values()}
+        click.echo(f"{output}: {len(features)} videos, {', '.join(map(str, sorted(shapes)))}")
+    _finish(failed)
+
+
+@click.command("frames")
+@click.argument("video")
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder.")
+@click.option("-n", "count", type=click.IntRange(1), help="This many, evenly spread (the default is 8).")
+@click.option("--every", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="One every so many seconds.")
+@click.option("--at", metavar="T,T", help="At these times, in seconds.")
+@click.option("--size", type=click.IntRange(1), help="Short side in pixels; the video's own size if not given.")
+@click.option("--format", "suffix", type=click.Choice(["png", "jpg"]), default="png", show_default=True)
+def frames_command(
+    video: str, output: Path, count: int | None, every: float | None, at: str | None, size: int | None, suffix: str
+) -> None:
+    """Save frames of VIDEO as pictures named by frame number and time."""
+    from zoo.video import probe
+    from zoo.video.sampling import at_times, uniform
+    from zoo.video.select import select_frames
+
+    if sum(option is not None for option in (count, every, at)) > 1:
+        raise click.UsageError("-n, --every and --at exclude one another")
+    index = probe(video)
+    if every is not None:
+        seconds = [i * every for i in range(int(index.duration_s / every) + 1) if i * every < index.duration_s]
+        wanted = at_times(index.time_s, seconds)
+    elif at is not None:
+        wanted = at_times(index.time_s, _times(at, index.duration_s))
+    else:
+        wanted = uniform(index.n_frames, min(count or 8, index.n_frames))
+    numbers = sorted(set(wanted))
+    output.mkdir(parents=True, exist_ok=True)
+    with _progress(len(numbers), "saving") as step:
+        for frame in select_frames(video, numbers, size=size):
+            path = output / f"frame_{frame.index:06d}_{frame.time_s:08.3f}s.{suffix}"
+            _save(frame, path)
+            step(lambda path=path: click.echo(path))
+
+
+@click.command("demo")
+@click.option("--motion", help="The camera motion to make, such as zoom_in; any of them if not given.")
+@click.option("--seed", default=0, show_default=True, help="Another number makes another video.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to put the video.")
+@device_option
+def demo_command(motion: str | None, seed: int, output: Path | None, device: str | None) -> None:
+    """Make a video with a moving camera, write it as mp4, and name its motion from the file."""
+    from zoo import synth
+    from zoo.video import write_video
+
+    clip = synth.generate(motion, seed=seed, duration_s=3.0, fps=30, size=(240, 320))
+    output = output or Path(tempfile.mkdtemp(prefix="zoo-demo-")) / f"{clip.label}.mp4"
+    write_video(output, clip.frames, fps=clip.fps)
+    click.echo(f"Wrote a {len(clip.frames) / clip.fps:.0f} s video in which the camera does: {clip.label}\n")
+    click.echo(zoo.predict(DEFAULT_MODEL, str(output), device=device))
+    click.echo("\nNow your own: zoo predict YOUR_VIDEO.mp4")
+
+
+COMMANDS = (predict_command, embed_command, frames_command, demo_command)
+
+
+def _show(result: Prediction, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+    else:
+        click.echo(str(result), err=not result.ok)
+
+
+def _finish(failed: int) -> None:
+    if failed:
+        raise click.exceptions.Exit(SOME_FAILED)
+
+
+def _views(text: str) -> Any:
+    if text in ("card", "fast"):
+        return text
+    clips, times, crops = text.partition("x")
+    if not (times and clips.isdecimal() and crops.isdecimal()):
+        raise click.BadParameter(f"{text!r} is not card, fast or CLIPSxCROPS such as 10x3", param_hint="--views")
+    return int(clips), int(crops)
+
+
+def _times(text: str, duration_s: float) -> list[float]:
+    try:
+        times = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not seconds with commas between", param_hint="--at") from None
+    if outside := [t for t in times if not 0 <= t <= duration_s]:
+        raise click.BadParameter(f"{outside[0]:g} s is outside of the video's {duration_s:.3f} s", param_hint="--at")
+    return times
+
+
+def _save(frame: Frame, path: Path) -> None:
+    from PIL import Image
+
+    try:
+        Image.fromarray(frame.data).save(path, quality=95)
+    except OSError as error:
+        raise ZooError(f"{path} cannot be written: {error}") from error
+
+
+@contextmanager
+def _progress(total: int, what: str) -> Iterator[Any]:
+    """A bar on stderr, only on a terminal. The block gets `step(show)`, called once per finished item."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if not sys.stderr.isatty():
+        yield lambda show: show()
+        return
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task(what, total=total)
+
+        def step(show: Any) -> None:
+            progress.stop()  # what is shown may go to the same terminal
+            show()
+            progress.advance(task)
+            progress.start()
+
+        yield step

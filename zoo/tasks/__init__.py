@@ -1,0 +1,132 @@
+"""What comes out of a model. One module per task owns its result type and how a video becomes one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from torch import Tensor
+
+from zoo import factory, registry
+from zoo.contract import VideoModel
+from zoo.errors import GeometryError, SpecError, VideoError
+from zoo.tasks.embedding import embed_video
+from zoo.video.footage import is_several
+
+if TYPE_CHECKING:
+    from zoo.tasks.classification import Prediction
+    from zoo.video.clips import ViewsOption
+
+# A task's module has run(model, video, **options) and failed(model, video, error), both giving its result.
+TASKS = {"classification": "zoo.tasks.classification"}
+
+
+@overload
+def predict(
+    model_or_name: VideoModel | str,
+    video: list[Any] | tuple[Any, ...] | Iterator[Any],
+    *,
+    top_k: int = 5,
+    views: ViewsOption = "card",
+    window: float | None = None,
+    stride: float | None = None,
+    fps: float | None = None,
+    device: str | torch.device | None = None,
+) -> Iterator[Prediction]: ...
+
+
+@overload
+def predict(
+    model_or_name: VideoModel | str,
+    video: Any,
+    *,
+    top_k: int = 5,
+    views: ViewsOption = "card",
+    window: float | None = None,
+    stride: float | None = None,
+    fps: float | None = None,
+    device: str | torch.device | None = None,
+) -> Prediction: ...
+
+
+def predict(
+    model_or_name: VideoModel | str,
+    video: Any,
+    *,
+    top_k: int = 5,
+    views: ViewsOption = "card",
+    window: float | None = None,
+    stride: float | None = None,
+    fps: float | None = None,
+    device: str | torch.device | None = None,
+) -> Prediction | Iterator[Prediction]:
+    """What the model says about a video, by the protocol of its weights.
+
+    model_or_name: a model, or a name; a bare name means its default weights, and random ones with a warning if it has
+    none.
+    video: a path (never a URL), bytes, a binary file object, uint8 frames `[T, H, W, 3]`, or a list of images; the last
+    two need `fps`. A list or iterator of videos gives an iterator of results in the same order; one that fails has
+    `error` set and `ok` False, and the rest go on. A single video raises.
+    top_k: how many of the best labels to report.
+    views: "card" runs the published clips and crops, "fast" one centre clip, (clips, crops) what you say.
+    window, stride: seconds. Slide over the video, so that `segments` says what happens when; stride defaults to window.
+    Raises VideoError, GeometryError, SpecError; UnknownModel and WeightsError for a name.
+    """
+    model = as_model(model_or_name, device)
+    task = _task_of(model)
+    options = {"top_k": top_k, "views": views, "window": window, "stride": stride, "fps": fps}
+    if is_several(video):
+        return _each(model, task, video, options)
+    return task.run(model, video, **options)  # type: ignore[no-any-return]
+
+
+def embed(
+    model_or_name: VideoModel | str,
+    video: Any,
+    *,
+    level: str = "clip",
+    views: ViewsOption = "card",
+    fps: float | None = None,
+    device: str | torch.device | None = None,
+) -> Tensor:
+    """Features of one video, float32 on the CPU, from before the last layer.
+
+    level: "clip" gives `[D]`, the mean over views; "frame" gives `[T, D]`, one row per time step of the features, crops
+    averaged, clips one after the other; "map" gives the features of every view, `[V, ...]`, as `forward_features` does.
+    The other arguments are those of `predict`.
+    """
+    if is_several(video):
+        raise SpecError("embed takes one video at a time", hint="loop over them with one model")
+    return embed_video(as_model(model_or_name, device), video, level=level, views=views, fps=fps)
+
+
+def as_model(model_or_name: VideoModel | str, device: str | torch.device | None = None) -> VideoModel:
+    """A model ready to predict: itself, or made from its name with its default weights if it has any."""
+    if not isinstance(model_or_name, str):
+        return model_or_name.to(device) if device is not None else model_or_name
+    spec, weights = registry.default.find(model_or_name)
+    if weights is not None or spec.default_tag:
+        return factory.create(model_or_name, pretrained=True, device=device)
+    warnings.warn(
+        f"{spec.full_name} has no published weights: random weights, so the answer means nothing", stacklevel=3
+    )
+    return factory.create(model_or_name, device=device)
+
+
+def _task_of(model: VideoModel) -> Any:
+    name = model.spec.task if model.spec else "classification"
+    if name not in TASKS:
+        raise SpecError(f"no task is called {name!r}", hint=f"the tasks are {', '.join(TASKS)}")
+    return import_module(TASKS[name])
+
+
+def _each(model: VideoModel, task: Any, videos: Iterable[Any], options: dict[str, Any]) -> Iterator[Any]:
+    for video in videos:
+        try:
+            result = task.run(model, video, **options)
+        except (VideoError, GeometryError) as error:  # what a video can cause; a wrong option raises
+            result = task.failed(model, video, error)
+        yield result

@@ -1,0 +1,201 @@
+"""Name what a video shows: logits `[B, K]` in, scored labels out."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zoo.contract import VideoModel
+from zoo.errors import SpecError, WeightsMismatch, ZooError
+from zoo.spec import Preprocessing
+from zoo.tasks.running import evaluating, over_views
+from zoo.video.clips import ViewsOption, iter_views, protocol_of
+from zoo.video.footage import name_of, open_footage
+
+
+class Score(NamedTuple):
+    """A label and its score; between 0 and 1 unless the protocol has no activation."""
+
+    label: str
+    score: float
+
+
+class Segment(NamedTuple):
+    """A stretch of the video, in seconds, and the best label of it."""
+
+    start_s: float
+    end_s: float
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Prediction:
+    """What a model says about one video.
+
+    video: its name, a path as it was given. model, weights: names; weights is None where they are random.
+    top: the best labels, best first. segments: with `window`, what happens when. scores: of all labels, `[K]`.
+    windows: with `window`, (start_s, end_s, scores) of each. error: why there is no answer; then `ok` is False.
+    """
+
+    video: str
+    model: str
+    weights: str | None
+    duration_s: float = 0.0
+    top: list[Score] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    scores: Tensor | None = None
+    windows: list[tuple[float, float, Tensor]] = field(default_factory=list)
+    error: ZooError | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as the command line prints it with --json."""
+        if self.error is not None:
+            return {"video": self.video, "error": {"type": type(self.error).__name__, "message": str(self.error)}}
+        return {
+            "video": self.video,
+            "model": self.model,
+            "weights": self.weights,
+            "duration_s": self.duration_s,
+            "top": [score._asdict() for score in self.top],
+            "segments": [segment._asdict() for segment in self.segments],
+        }
+
+    def __str__(self) -> str:
+        title = f"{self.video} · {self._made_by()}"
+        if self.error is not None:
+            return f"{title}\n  {type(self.error).__name__}: {self.error}"
+        lines = [f"{self.video} · {self.duration_s:.1f} s · {self._made_by()}"]
+        width = max(len(score.label) for score in self.top)
+        lines += [f"  {label:<{width}}  {score:6.3f}  {'█' * round(20 * score)}".rstrip() for label, score in self.top]
+        lines += [f"  {s.start_s:7.1f} - {s.end_s:5.1f} s  {s.label}  {s.score:.3f}" for s in self.segments]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Shown by notebooks."""
+        title = f"<b>{html.escape(self.video)}</b> · {html.escape(self._made_by())}"
+        if self.error is not None:
+            return f"<p>{title}<br>{html.escape(f'{type(self.error).__name__}: {self.error}')}</p>"
+        bar = '<div style="background:#4c78a8;height:0.8em;width:{:.0f}px"></div>'
+        rows = [(s.label, f"{s.score:.3f}", bar.format(160 * max(0.0, s.score))) for s in self.top]
+        rows += [(s.label, f"{s.score:.3f}", f"{s.start_s:.1f} - {s.end_s:.1f} s") for s in self.segments]
+        cells = "".join(f"<tr><td>{html.escape(a)}</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows)
+        return f"<p>{title} · {self.duration_s:.1f} s</p><table>{cells}</table>"
+
+    def _made_by(self) -> str:
+        return f"{self.model}.{self.weights}" if self.weights else f"{self.model} (random weights)"
+
+
+def run(
+    model: VideoModel,
+    video: Any,
+    *,
+    top_k: int = 5,
+    views: ViewsOption = "card",
+    window: float | None = None,
+    stride: float | None = None,
+    fps: float | None = None,
+) -> Prediction:
+    """See `zoo.predict`."""
+    if not isinstance(top_k, int) or top_k < 1:
+        raise SpecError(f"top_k={top_k!r}", hint="it is a whole number of at least 1")
+    protocol = protocol_of(model)
+    footage = open_footage(video, fps=fps)
+    spans = None if window is None and stride is None else sliding(footage.duration_s, window, stride)
+    with evaluating(model):
+        scored = [
+            (found.start_s, found.end_s, aggregate(over_views(model, found, model), protocol))
+            for found in iter_views(protocol, footage, views=views, windows=spans)
+        ]
+    scores = torch.stack([window_scores for _, _, window_scores in scored]).mean(0)
+    labels = _labels(model, len(scores))
+    best = scores.topk(min(top_k, len(scores)))
+    return Prediction(
+        video=name_of(video),
+        **_who(model),
+        duration_s=footage.duration_s,
+        top=[Score(labels[i], float(s)) for s, i in zip(best.values, best.indices, strict=True)],
+        segments=[] if spans is None else merge(scored, labels, footage.duration_s),
+        scores=scores,
+        windows=[] if spans is None else scored,
+    )
+
+
+def failed(model: VideoModel, video: Any, error: ZooError) -> Prediction:
+    """The result of a video that could not be predicted."""
+    return Prediction(video=name_of(video), **_who(model), error=error)
+
+
+def aggregate(logits: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """One row of scores `[K]` from the logits of all views `[V, K]`."""
+    if preprocessing.aggregation == "logit_mean":
+        logits = logits.mean(0, keepdim=True)
+    match preprocessing.activation:
+        case "softmax":
+            scores = logits.softmax(-1)
+        case "sigmoid":
+            scores = logits.sigmoid()
+        case _:
+            scores = logits
+    return scores.mean(0)
+
+
+def sliding(duration_s: float, window: float | None, stride: float | None) -> list[tuple[float, float]]:
+    """Windows of `window` seconds, `stride` apart, that cover the whole video; the last one ends where it ends."""
+    window = stride if window is None else window
+    stride = window if stride is None else stride
+    if window is None or stride is None or not (window > 0 and stride > 0 and math.isfinite(window + stride)):
+        raise SpecError(f"window={window!r}, stride={stride!r}", hint="both are seconds, more than 0")
+    if duration_s <= window:
+        return [(0.0, duration_s)]
+    starts = [i * stride for i in range(math.floor((duration_s - window) / stride + 1e-9) + 1)]
+    if starts[-1] + window < duration_s - 1e-6:
+        starts.append(duration_s - window)
+    return [(start, start + window) for start in starts]
+
+
+def merge(scored: list[tuple[float, float, Tensor]], labels: tuple[str, ...], duration_s: float) -> list[Segment]:
+    """Neighbouring windows with the same best label as one segment.
+
+    Windows may overlap; segments do not: each window speaks for the time that is nearest to its middle.
+    """
+    middles = [(start + end) / 2 for start, end, _ in scored]
+    cuts = [0.0, *((a + b) / 2 for a, b in pairwise(middles)), duration_s]
+    best = [int(scores.argmax()) for _, _, scores in scored]
+    segments: list[Segment] = []
+    first = 0
+    for i in range(1, len(scored) + 1):
+        if i == len(scored) or best[i] != best[first]:
+            score = torch.stack([scores[best[first]] for _, _, scores in scored[first:i]]).mean()
+            segments.append(Segment(cuts[first], cuts[i], labels[best[first]], float(score)))
+            first = i
+    return segments
+
+
+def _labels(model: VideoModel, count: int) -> tuple[str, ...]:
+    if model.labels is None:
+        return tuple(f"class_{i}" for i in range(count))
+    if len(model.labels) != count:
+        raise WeightsMismatch(
+            f"the model gives {count} scores but has {len(model.labels)} labels", hint="set model.labels, or to None"
+        )
+    return model.labels
+
+
+def _who(model: VideoModel) -> dict[str, Any]:
+    return {
+        "model": model.spec.full_name if model.spec else type(model).__name__,
+        "weights": model.weights.tag if model.weights else None,
+    }

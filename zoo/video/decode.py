@@ -1,0 +1,150 @@
+"""The truth: frame k is the k-th frame, in decoder output order, of a clean single-threaded decode.
+
+Damage does not end the decode: a packet that cannot be decoded is noted, and the next one is tried.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+
+from zoo.errors import VideoDecodeError
+from zoo.video.source import CONVERT, OpenVideo
+
+# Containers whose packets carry the time at which a frame is shown.
+TRUSTED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+# Those that only know the order of decoding: presentation times are made up, and wrong when there are B-frames.
+DECODE_ORDER = ("avi",)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One packet that could not be decoded, or a frame that was built on damage."""
+
+    packet: int
+    time_s: float
+    reason: str
+
+    def __str__(self) -> str:
+        return f"packet {self.packet} ({self.time_s:.2f} s): {self.reason}"
+
+
+class Clock:
+    """Seconds from the first frame, for each frame in turn; never backwards.
+
+    Depends only on the frames so far, so that a partial and a complete decode agree.
+    """
+
+    def __init__(self, stream: av.VideoStream, container: str) -> None:
+        self.unit = Fraction(stream.time_base or Fraction(1, 1000))
+        # `or`, since av 19 gives a zero where av 18 gives None
+        self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
+        self.by_dts = container in DECODE_ORDER
+        self.count = 0
+        self.start: int | None = None
+        self.last = Fraction(-1)
+        self.step = 1 / self.rate
+        self.shown_for: Fraction | None = None  # what the latest frame says of itself
+
+    def frame(self, frame: av.VideoFrame) -> float:
+        return self.tick(frame.dts if self.by_dts else frame.pts, frame.duration)
+
+    def tick(self, stamp: int | None, duration: int | None) -> float:
+        """The time of the next frame, whose stamp is this many units of the stream."""
+        now = None
+        if stamp is not None:
+            if self.start is None:
+                self.start = stamp - round((self.last + self.step) / self.unit) if self.count else stamp
+            now = self._even((stamp - self.start) * self.unit, self.count)
+        if now is None or now <= self.last:
+            now = self.last + self.step if self.count else Fraction(0)
+        self.shown_for = self._even(duration * self.unit, 1) if duration else None
+        self.step = self.shown_for or self.step
+        self.last, self.count = now, self.count + 1
+        return float(now)
+
+    def _even(self, seconds: Fraction, frames: int) -> Fraction:
+        """Matroska rounds to milliseconds: within one fine unit of an even rate, the even rate is meant."""
+        even = frames / self.rate
+        return even if abs(seconds - even) <= self.unit < 1 / self.rate / 4 else seconds
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A frame as the decoder gives it: k-th in output order, its time, not yet converted."""
+
+    index: int
+    time_s: float
+    frame: av.VideoFrame
+
+
+class Decode:
+    """One pass over a video. Iterate to get frames; `damage`, `n_packets` and `n_frames` tell what happened so far."""
+
+    def __init__(self, video: OpenVideo) -> None:
+        self.video = video
+        self.clock = Clock(video.stream, video.container.format.name)
+        self.damage: list[Damage] = []
+        self.n_packets = self.n_frames = 0
+        self.encrypted = False
+
+    def __iter__(self) -> Iterator[Decoded]:
+        for packet in self.packets():
+            try:
+                frames = self.video.stream.codec_context.decode(packet)
+            except av.ExitError:
+                raise
+            except av.FFmpegError as error:
+                self._note(error.strerror or str(error))
+                continue
+            for frame in frames:
+                self.video.guard.check_frame(frame.width, frame.height)
+                decoded = Decoded(self.n_frames, self.clock.frame(frame), frame)
+                self.n_frames += 1
+                if frame.is_corrupt:
+                    self._note(f"frame {decoded.index} is corrupt")
+                yield decoded
+
+    def packets(self) -> Iterator[av.Packet[av.VideoStream] | None]:
+        """Every packet that holds something, then None, which makes the decoder give what it still holds."""
+        packets = self.video.container.demux(self.video.stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.ExitError:
+                raise
+            except av.FFmpegError as error:
+                self._note(f"cannot be read: {error.strerror or error}")
+                break
+            if packet is None:
+                break
+            if not packet.size:  # the end, or a dropped frame; given to the decoder it would mean the end
+                continue
+            self.n_packets += 1
+            self.video.guard.spend(max(self.n_packets, self.n_frames), packet.size)
+            self.encrypted |= packet.has_sidedata("encryption_info")
+            yield packet
+        yield None
+
+    def _note(self, reason: str) -> None:
+        self.damage.append(Damage(max(self.n_packets - 1, 0), float(max(self.clock.last, Fraction(0))), reason))
+
+    def failure(self, rest: Iterator[Decoded]) -> VideoDecodeError:
+        """The error that describes the damage met. Decodes the `rest` first, to know how much can be recovered."""
+        deque(rest, maxlen=0)
+        name = self.video.name
+        if not self.n_frames:
+            if self.encrypted:
+                reason, hint = "the video is encrypted", "give a decrypted copy"
+            else:
+                first = f" ({self.damage[0]})" if self.damage else ""
+                reason, hint = f"none of its {self.n_packets} packets can be decoded{first}", CONVERT
+        else:
+            more = f" and {len(self.damage) - 1} more" if len(self.damage) > 1 else ""
+            reason = f"damaged at {self.damage[0]}{more}; {self.n_frames} frames can be recovered"
+            hint = "on_error='skip' reads those"
+        return VideoDecodeError(f"{name}: {reason}", hint=hint, source=name, reason=reason)

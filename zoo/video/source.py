@@ -1,0 +1,251 @@
+"""Opening a video without opening anything else, and turning whatever goes wrong into a VideoError.
+
+Nothing but a local regular file, bytes, or a binary file object is opened. A string is a path even if it looks like a
+URL, and a file that is a playlist opens neither other files nor sockets, not even from memory. FFmpeg's parsers remain
+a large surface: decode untrusted uploads in a process with limits.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import av.stream
+
+from zoo.errors import NoVideoStreamError, VideoDecodeError, VideoError, VideoLimitError, VideoOpenError
+
+# Demuxers of real containers. Those of playlists (hls, concat, sdp, ...) are left out: they open what they name.
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,ivf,mjpeg,rm,mpegvideo,m4v"
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
+
+CONVERT = "check that it plays elsewhere, or convert it with `ffmpeg -i INPUT -c:v libx264 out.mp4`"
+WRITING = "check the suffix, codec, pix_fmt and options; `python -m av --codecs` lists the encoders"
+PATHS = "strings are local paths: download the video first and give its path or its bytes"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a video is read before VideoLimitError. None means no limit.
+
+    max_pixels: of one frame. max_frames: packets or frames gone through. max_bytes: of the file.
+    timeout_s: for one blocking read (FFmpeg may take twice that). deadline_s: for the whole call.
+    """
+
+    max_pixels: int = 8192 * 4320
+    max_frames: int = 2_000_000
+    max_bytes: int | None = None
+    timeout_s: float = 20.0
+    deadline_s: float | None = None
+
+
+class Guard:
+    """What a call may still spend: every limit that FFmpeg does not keep for us."""
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self.name, self.limits, self.bytes = name, limits, 0
+        self.started = time.monotonic()
+
+    def check_frame(self, width: int, height: int) -> None:
+        if width * height > self.limits.max_pixels:
+            self._exceeded(f"frames of {width}x{height} pixels", "max_pixels", self.limits.max_pixels)
+
+    def check_size(self, size: int) -> None:
+        if self.limits.max_bytes is not None and size > self.limits.max_bytes:
+            self._exceeded(f"{size} bytes or more", "max_bytes", self.limits.max_bytes)
+
+    def spend(self, packets: int, size: int) -> None:
+        """Account for one more packet: the `packets`-th, of `size` bytes."""
+        self.bytes += size
+        self.check_size(self.bytes)
+        if packets > self.limits.max_frames:
+            self._exceeded(f"more than {self.limits.max_frames} frames", "max_frames", self.limits.max_frames)
+        deadline = self.limits.deadline_s
+        if deadline is not None and time.monotonic() - self.started > deadline:
+            self._exceeded(f"not done after {deadline} s", "deadline_s", deadline)
+
+    def _exceeded(self, what: str, field: str, value: float) -> None:
+        raise VideoLimitError(
+            f"{self.name}: {what}, and the limit is {field}={value}",
+            hint=f"if you trust this video, pass limits=Limits({field}=...) with a larger value",
+            source=self.name,
+            reason=field,
+        )
+
+
+@dataclass
+class OpenVideo:
+    """An open container and its first video stream. Lives inside `open_video` only."""
+
+    container: av.container.InputContainer
+    stream: av.VideoStream
+    name: str
+    guard: Guard
+
+
+@contextmanager
+def open_video(src: Any, limits: Limits) -> Iterator[OpenVideo]:
+    """Open a path, bytes, or a seekable binary file object; close it afterwards.
+
+    A file object is read from its first byte, and left at the position where it was.
+    """
+    with ExitStack() as stack:
+        name, readable = _readable(src, limits, stack)
+        stack.enter_context(translated(name, readable))
+        container = stack.enter_context(
+            av.open(readable, "r", options=OPTIONS, timeout=(limits.timeout_s, limits.timeout_s))
+        )
+        guard = Guard(name, limits)
+        yield OpenVideo(container, _video_stream(container, guard), name, guard)
+
+
+def _video_stream(container: av.container.InputContainer, guard: Guard) -> av.VideoStream:
+    # The cover picture of a music file is a video stream too.
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams at all"
+        raise NoVideoStreamError(
+            f"{guard.name} has no video stream, only {kinds}",
+            hint="give a file with moving pictures",
+            source=guard.name,
+            reason="no video stream",
+        )
+    stream = streams[0]
+    for other in container.streams:
+        if other is not stream:
+            other.discard = av.stream.Discard.all
+    context = stream.codec_context
+    guard.check_frame(context.width, context.height)
+    # As an option of av.open this one would do nothing.
+    context.options = {"max_pixels": str(guard.limits.max_pixels)}
+    # Frame threads lose frames next to an error, and the default would start a thread per core.
+    stream.thread_type, context.thread_count = "NONE", 1
+    return stream
+
+
+def _readable(src: Any, limits: Limits, stack: ExitStack) -> tuple[str, Any]:
+    """(name for messages, what av.open gets)."""
+    if isinstance(src, str | os.PathLike):
+        return _local_file(os.fsdecode(src), limits)
+    if isinstance(src, bytes | bytearray | memoryview):
+        name = f"<{len(src)} bytes>"
+        Guard(name, limits).check_size(len(src))
+        if not len(src):
+            raise VideoOpenError("there are no bytes to read", hint="the video is empty", source=name, reason="empty")
+        return name, io.BytesIO(src)
+    if callable(getattr(src, "read", None)):
+        name = f"<{type(src).__name__} {getattr(src, 'name', '')}".rstrip() + ">"
+        reader = _Reader(src, name)
+        stack.callback(reader.restore)
+        return name, reader
+    raise VideoOpenError(
+        f"a video cannot be a {type(src).__name__}: {src!r:.80}",
+        hint="give a path, the bytes of a video file, or a file opened in binary mode",
+        source=repr(src)[:80],
+        reason="wrong type",
+    )
+
+
+def _local_file(path: str, limits: Limits) -> tuple[str, str]:
+    def refuse(reason: str, hint: str) -> VideoOpenError:
+        return VideoOpenError(f"{path}: {reason}", hint=hint, source=path, reason=reason)
+
+    try:
+        status = os.stat(path)  # noqa: PTH116  a Path would eat the slashes that show that this is a URL
+    except (OSError, ValueError) as error:
+        if "://" in path:
+            raise refuse("there is no such local file", PATHS) from error
+        if isinstance(error, FileNotFoundError):
+            raise refuse("no such file", f"check the path; the working directory is {os.getcwd()}") from error  # noqa: PTH109
+        reason = getattr(error, "strerror", None) or str(error)
+        raise refuse(reason, "check the path and its permissions") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise refuse("this is a directory", "give the path of one video file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise refuse("this is not a regular file", "copy what it gives to a file, or pass the bytes")
+    if not status.st_size:
+        raise refuse("the file is empty", "download or copy it again")
+    Guard(path, limits).check_size(status.st_size)
+    return path, "file:" + path  # takes URL schemes out of play
+
+
+class _Reader:
+    """A file object as av wants it, that remembers which exception was the object's own."""
+
+    def __init__(self, file: Any, name: str) -> None:
+        self.file, self.name = file, name
+        self.error: Exception | None = None
+        try:
+            self.position = file.tell()
+            file.seek(0)
+            binary = isinstance(file.read(0), bytes | bytearray | memoryview)
+        except Exception as error:
+            raise VideoOpenError(
+                f"{name} cannot be read from its start: {error}",
+                hint="pass what its read() gives, or a file on disk",
+                source=name,
+                reason="not seekable",
+            ) from error
+        if not binary:
+            raise VideoOpenError(
+                f"{name} gives text", hint="open it in binary mode, 'rb'", source=name, reason="text mode"
+            )
+
+    def read(self, size: int) -> bytes:
+        return self._call(self.file.read, size)  # type: ignore[no-any-return]
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._call(self.file.seek, offset, whence)  # type: ignore[no-any-return]
+
+    def tell(self) -> int:
+        return self._call(self.file.tell)  # type: ignore[no-any-return]
+
+    def _call(self, function: Any, *args: Any) -> Any:
+        try:
+            return function(*args)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def restore(self) -> None:
+        if self.error is None:
+            self.file.seek(self.position)
+
+
+@contextmanager
+def translated(name: str, readable: Any = None, *, writing: bool = False) -> Iterator[None]:
+    """The one place where what av raises becomes a VideoError."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except Exception as error:
+        own = getattr(readable, "error", None)
+        # PyAV complains about unknown codecs, formats and pixels with a plain ValueError.
+        if own is None and not isinstance(error, (av.FFmpegError, ValueError) if writing else av.FFmpegError):
+            raise
+        kind, reason, hint = (VideoError, str(error), WRITING) if writing else _explain(error, own)
+        raise kind(f"{name}: {reason}", hint=hint, source=name, reason=reason) from (own or error)
+
+
+def _explain(error: Exception, own: Exception | None) -> tuple[type[VideoError], str, str]:
+    if own is not None:
+        reason = f"the file object failed: {type(own).__name__}: {own}"
+        return VideoOpenError, reason, "read it into bytes first, or save it to a file"
+    if isinstance(error, av.ExitError):
+        return VideoLimitError, "reading took too long", "pass limits=Limits(timeout_s=...) if the storage is slow"
+    if isinstance(error, av.PermissionError):
+        return VideoOpenError, "permission denied", "check who may read the file"
+    if isinstance(error, av.ArgumentError | av.DemuxerNotFoundError):
+        return VideoOpenError, "this is not a container that zoo opens (a playlist, an image or a device)", CONVERT
+    if isinstance(error, av.InvalidDataError | av.EOFError):
+        return VideoOpenError, "this is not a video file, or it is damaged or cut short", CONVERT
+    if isinstance(error, av.DecoderNotFoundError):
+        return VideoDecodeError, "there is no decoder for its codec", CONVERT
+    return VideoDecodeError, f"{type(error).__name__}: {error.strerror or error}", CONVERT  # type: ignore[attr-defined]
