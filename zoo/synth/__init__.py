@@ -95,11 +95,15 @@ def render(
     start = _somewhere(rng, world, view)
     coarse = view > 1.6 * (inner[0] * inner[1]) ** 0.5
     source = F.avg_pool2d(world, 2) if coarse else world
-    clip = sample(source, points * 0.5 if coarse else points, tuple(v / 2 if coarse else v for v in start))
+    if coarse:
+        points, view, start = points / 2, view / 2, (start[0] / 2, start[1] / 2)
+    clip = sample(source, points, start)
     if not distract:
         return F.interpolate(clip, size, mode="bilinear", antialias=True).clamp(0, 1)
+    if rng.random() < 0.12:
+        clip = scene.shutter(rng, clip, points, source, start)
     if rng.random() < 0.45:
-        clip = scene.add_objects(rng, clip, points, world, times, view)
+        clip = scene.add_objects(rng, clip, points, source, times, view)
     if rng.random() < 0.15:
         clip = scene.blur(rng, clip)
     if rng.random() < 0.15:
@@ -115,7 +119,7 @@ def render(
 
 
 def batches(
-    *, seed: int | list[int], size: int, frames: int = 8, fps: float = 8.0, pixels: int = 64, reuse: int = 3
+    *, seed: int | list[int], size: int, frames: int = 8, fps: float = 8.0, pixels: int = 64, reuse: int = 4
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches for training: clips `[size, T, 3, pixels, pixels]` uint8 and labels `[size]`.
 

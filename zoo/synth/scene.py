@@ -22,7 +22,7 @@ def add_objects(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor, times: 
     points: `[T, h, w, 2]`, where each pixel looks in the world. texture: `[3, H, W]`, what the things are made of.
     """
     steps, _, h, w = clip.shape
-    room = rng.uniform(0.02, 0.35)
+    room = rng.uniform(0.02, 0.4)
     flat = screen((h, w))[..., :2]
     seconds = torch.from_numpy(times - times.mean()).float()[:, None, None]
     for _ in range(rng.integers(1, 5)):
@@ -48,6 +48,12 @@ def add_objects(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor, times: 
             skin = sample(texture, pattern, tuple(rng.uniform(0, texture.shape[-1], 2))) * 0.8 + 0.2 * skin
         clip = clip + mask * (skin - clip)
     return clip
+
+
+def shutter(rng: Rng, clip: Tensor, points: Tensor, source: Tensor, start: tuple[float, float]) -> Tensor:
+    """Motion blur: each frame also holds what the camera saw a moment before and after."""
+    step = points.diff(dim=0, prepend=2 * points[:1] - points[1:2]) * float(rng.uniform(0.05, 0.25))
+    return (clip + sample(source, points - step, start) + sample(source, points + step, start)) / 3
 
 
 def add_overlay(rng: Rng, clip: Tensor) -> Tensor:
@@ -76,7 +82,9 @@ def light(rng: Rng, clip: Tensor) -> Tensor:
     change = u * rng.normal(0, 0.12) + torch.sin(u * rng.uniform(1, 9)) * rng.normal(0, 0.05)
     change = change + torch.from_numpy(rng.normal(0, rng.choice((0.0, 0.02, 0.05)), steps)).float()
     gain = torch.exp(change)[:, None, None, None] * float(np.exp(rng.normal(0, 0.15)))
-    clip = ((clip - 0.5) * float(np.exp(rng.normal(0, 0.2))) + 0.5) * gain + float(rng.normal(0, 0.04))
+    contrast = float(np.exp(rng.normal(0, 0.2))) * (float(rng.uniform(0.2, 0.7)) if rng.random() < 0.25 else 1.0)  # haze
+    grey = float(rng.uniform(0.3, 0.7))
+    clip = ((clip - grey) * contrast + grey) * gain + float(rng.normal(0, 0.04))
     if rng.random() < 0.3:
         distance = screen((h, w))[..., :2].square().sum(-1)
         clip = clip * (1 - float(rng.uniform(0.2, 1.2)) * distance)

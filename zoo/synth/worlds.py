@@ -61,7 +61,7 @@ def gradient(rng: Rng, size: int) -> Picture:
 
 def noise(rng: Rng, size: int) -> Picture:
     """Clouds, grass, rock: power-law noise in two correlated colour directions."""
-    slope = rng.uniform(0.8, 1.7)
+    slope = rng.uniform(0.8, 2.1)
     light = fractal(rng, size, slope)[..., None] * rng.uniform(0.08, 0.25)
     hue = fractal(rng, size, rng.uniform(1.0, 2.0))[..., None] * rng.normal(0, 0.07, 3).astype(np.float32)
     return np.clip(gradient(rng, size) * 0.5 + 0.25 + light + hue, 0, 1).astype(np.float32)
