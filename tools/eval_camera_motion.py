@@ -55,7 +55,9 @@ SIZES = ((360, 640), (270, 480), (240, 320), (256, 256), (480, 270), (426, 240),
 
 # Per second: frame widths or heights, factors as powers of e, degrees. What a still cannot give is cut to what it can.
 SPEED = {"pan": (0.04, 0.8), "tilt": (0.04, 0.8), "zoom": (0.06, 0.7), "roll": (3.5, 50.0)}
-LEAST_CONTRAST = 12  # standard deviation of the grey values of a still; below it is black or a plain wall
+# Standard deviation of the grey values of a still, and of its part where the camera starts and ends. Below it there is
+# black, clear sky or a plain wall, on which nobody can see a motion: another part is drawn.
+LEAST_CONTRAST = 12
 
 
 def stills(folder: Path, names: tuple[str, ...], per_file: int) -> list[tuple[str, Image.Image]]:
@@ -65,8 +67,9 @@ def stills(folder: Path, names: tuple[str, ...], per_file: int) -> list[tuple[st
         with av.open(str(folder / name)) as container:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         for i in sorted({round(k * (len(frames) - 1) / max(per_file - 1, 1)) for k in range(per_file)}):
-            if frames[i].mean(-1).std() >= LEAST_CONTRAST:
-                found.append((f"{name}:{i}", Image.fromarray(frames[i])))
+            still = Image.fromarray(frames[i])
+            if contrast(still, 0, 0, *still.size) >= LEAST_CONTRAST:
+                found.append((f"{name}:{i}", still))
     return found
 
 
@@ -95,8 +98,13 @@ def virtual_camera(
         amount = min(amount, 120.0)
     moved_x = crop_w * amount * {"left": -1, "right": 1}.get(way, 0) * (kind == "pan")
     moved_y = crop_h * amount * {"up": -1, "down": 1}.get(way, 0) * (kind == "tilt")
-    x = still.width / 2 - moved_x / 2 + (rng.uniform(-0.5, 0.5) * max(free_x - abs(moved_x), 0) * (kind != "zoom"))
-    y = still.height / 2 - moved_y / 2 + (rng.uniform(-0.5, 0.5) * max(free_y - abs(moved_y), 0) * (kind != "zoom"))
+    for _ in range(30):
+        roam_x, roam_y = rng.uniform(-0.5, 0.5, 2) * (kind != "zoom")
+        x = still.width / 2 - moved_x / 2 + roam_x * max(free_x - abs(moved_x), 0)
+        y = still.height / 2 - moved_y / 2 + roam_y * max(free_y - abs(moved_y), 0)
+        ends = [(x, y), (x + moved_x, y + moved_y)]
+        if all(contrast(still, a - crop_w / 2, b - crop_h / 2, crop_w, crop_h) >= LEAST_CONTRAST for a, b in ends):
+            break
     eased, shaking = rng.random() < 0.4, rng.random() < 0.4
     phase, pace = rng.uniform(0, 2 * np.pi, 2), rng.uniform(2, 6, 2)
     for i in range(frames):
@@ -114,6 +122,12 @@ def virtual_camera(
         left, top = max(cx - half_w, 0.0), max(cy - half_h, 0.0)
         box = (left, top, min(cx + half_w, picture.width), min(cy + half_h, picture.height))
         yield np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=box))
+
+
+def contrast(still: Image.Image, left: float, top: float, width: float, height: float) -> float:
+    """Standard deviation of the grey values of a part of a still."""
+    part = still.crop((round(left), round(top), round(left + width), round(top + height)))
+    return float(np.asarray(part.convert("L").resize((64, 64)), np.float32).std())
 
 
 def turned(still: Image.Image, degrees: float, centre: tuple[float, float], reach: float) -> Image.Image:
@@ -152,7 +166,7 @@ def generated_videos(args: argparse.Namespace, folder: Path) -> Iterator[tuple[s
     for i in range(args.generated):
         label, fps, seconds = LABELS[i % len(LABELS)], RATES[rng.integers(len(RATES))], rng.uniform(1, 4)
         size = tuple(int(v) * 2 for v in rng.integers(32, 80, 2))
-        clip = synth.generate(label, seed=int(rng.integers(2**31, 2**32)), seconds=seconds, fps=fps, size=size)
+        clip = synth.generate(label, seed=int(rng.integers(2**31, 2**32)), duration_s=seconds, fps=fps, size=size)
         source = f"{size[1]}x{size[0]} {fps} fps {seconds:.1f} s"
         if i % 3:
             yield label, clip.frames.numpy(), fps, source

@@ -2,8 +2,8 @@
 
     python tools/train_camera_motion.py --work /tmp/camera_motion --out weights.safetensors
 
-Runs on two CPU cores in about half an hour: one trains, one makes clips. A stopped run continues from its last checkpoint in --work.
-The same seed, thread count and torch version give the same weights, if the run is not interrupted.
+Runs on two CPU cores in about half an hour: one trains, one makes clips. A stopped run continues from its last
+checkpoint in --work. The same seed, thread count and torch version give the same weights, unless a run is interrupted.
 """
 
 from __future__ import annotations
@@ -72,6 +72,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--reuse", type=int, default=4, help="how often a rendered clip is shown, mirrored or turned")
     parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument(
+        "--one-frame", action="store_true", help="every frame the first one: how far is that from chance?"
+    )
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
 
@@ -104,6 +107,8 @@ def main() -> None:
 
     unseen = synth.batches(seed=[args.seed, 2**31], size=64, reuse=1)
     held_out = [next(unseen) for _ in range(8)]
+    if args.one_frame:
+        held_out = [(x[:, :1].expand_as(x), y) for x, y in held_out]
     data = iter(DataLoader(Clips([args.seed, start], args.batch, args.reuse), batch_size=None, num_workers=1))
     began = time.perf_counter() - spent
     losses: list[float] = []
@@ -112,6 +117,8 @@ def main() -> None:
             group["lr"] = args.lr * rate(step)
         clips, labels = next(data)
         model.train()
+        if args.one_frame:
+            clips = clips[:, :1].expand_as(clips)
         loss = F.cross_entropy(model(network_input(clips)), labels, label_smoothing=0.05)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -38,9 +38,7 @@ class Block(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs or stride > 1 or time_stride > 1:
             strides = (time_stride, stride, stride)
-            self.shortcut = nn.Sequential(
-                nn.Conv3d(inputs, outputs, 1, strides, bias=False), nn.BatchNorm3d(outputs)
-            )
+            self.shortcut = nn.Sequential(nn.Conv3d(inputs, outputs, 1, strides, bias=False), nn.BatchNorm3d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.conv2(self.relu(self.conv1(x))) + self.shortcut(x))  # type: ignore[no-any-return]

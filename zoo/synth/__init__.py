@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.errors import SpecError
 from zoo.synth import scene, symmetry, worlds
 from zoo.synth.camera import FLOW, LABELS, MOVES, Array, Path, draw_path, move_camera, sample, view_points
 from zoo.synth.worlds import draw_world
@@ -56,7 +57,7 @@ def generate(
     label: str | None = None,
     *,
     seed: int,
-    seconds: float = 3.0,
+    duration_s: float = 3.0,
     fps: float = 30.0,
     size: tuple[int, int] = (256, 256),
     distract: bool = True,
@@ -66,10 +67,10 @@ def generate(
     distract: moving things, captions, flicker, blur, noise and compression, each on some clips; drift and shake stay.
     """
     if label is not None and label not in LABELS:
-        raise ValueError(f"no camera motion is called {label!r}; there are {', '.join(LABELS)}")
+        raise SpecError(f"no camera motion is called {label!r}", hint=f"choose one of {', '.join(LABELS)}")
     rng = np.random.default_rng(seed)
     drawn = LABELS[rng.integers(len(LABELS))]
-    times = np.arange(max(round(seconds * fps), 1)) / fps
+    times = np.arange(max(round(duration_s * fps), 1)) / fps
     path = draw_path(rng, label or drawn, times)
     detail = max(size) * 2
     world = _planes(draw_world(rng, min(max(detail, 320), 1024)))
@@ -90,7 +91,8 @@ def render(
     """What a camera on this path sees of a world `[3, H, W]`, squeezed into `size`: `[T, 3, h, w]` in 0..1."""
     side = world.shape[-1]
     view = side * rng.uniform(0.38, 0.75)
-    inner = (-(-size[0] // 8) * 16, -(-size[1] // 8) * 16)  # twice as fine, in whole blocks of 8
+    fine = 16 if max(size) <= 128 else 8  # small pictures are made twice as fine, all in whole blocks of 8
+    inner = (-(-size[0] // 8) * fine, -(-size[1] // 8) * fine)
     points = view_points(path, inner, view=view, aspect=aspect, angle=rng.normal(0, 0.15))
     start = _somewhere(rng, world, view)
     coarse = view > 1.6 * (inner[0] * inner[1]) ** 0.5

@@ -159,7 +159,9 @@ def sample(source: Tensor, points: Tensor, start: tuple[float, float]) -> Tensor
     return F.grid_sample(frames, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def move_camera(source: Tensor, path: Path, size: tuple[int, int], *, view: float = 0.6, supersample: int = 2) -> Tensor:
+def move_camera(
+    source: Tensor, path: Path, size: tuple[int, int], *, view: float = 0.6, supersample: int = 2
+) -> Tensor:
     """Frames `[T, h, w, 3]` uint8 of a camera that moves over a still `[H, W, 3]` or over frames `[T, H, W, 3]`.
 
     view: how much of the largest box of the frame's shape in the source is seen at magnification 1.

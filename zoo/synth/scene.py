@@ -21,7 +21,7 @@ def add_objects(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor, times: 
 
     points: `[T, h, w, 2]`, where each pixel looks in the world. texture: `[3, H, W]`, what the things are made of.
     """
-    steps, _, h, w = clip.shape
+    h, w = clip.shape[-2:]
     room = rng.uniform(0.02, 0.4)
     flat = screen((h, w))[..., :2]
     seconds = torch.from_numpy(times - times.mean()).float()[:, None, None]
@@ -52,6 +52,8 @@ def add_objects(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor, times: 
 
 def shutter(rng: Rng, clip: Tensor, points: Tensor, source: Tensor, start: tuple[float, float]) -> Tensor:
     """Motion blur: each frame also holds what the camera saw a moment before and after."""
+    if len(points) == 1:
+        return clip
     step = points.diff(dim=0, prepend=2 * points[:1] - points[1:2]) * float(rng.uniform(0.05, 0.25))
     return (clip + sample(source, points - step, start) + sample(source, points + step, start)) / 3
 
@@ -67,9 +69,9 @@ def add_overlay(rng: Rng, clip: Tensor) -> Tensor:
         else:
             clip[..., :bar] = clip[..., w - bar :] = 0
     else:
-        rows, columns = int(rng.integers(4, 14)), int(rng.integers(10, 80))
+        rows, columns = min(int(rng.integers(4, 14)), h - 5), min(int(rng.integers(10, 80)), w - 1)
         strokes = torch.from_numpy(rng.random((rows, columns)) < 0.5)
-        top, left = int(rng.choice((rng.integers(0, h // 6), h - 4 - rows))), int(rng.integers(0, w - columns))
+        top, left = int(rng.choice((int(rng.integers(0, h // 6)), h - 4 - rows))), int(rng.integers(0, w - columns))
         area = clip[..., top : top + rows, left : left + columns]
         area[...] = torch.where(strokes[: area.shape[-2]], float(rng.random() < 0.8), area)
     return clip
@@ -82,7 +84,9 @@ def light(rng: Rng, clip: Tensor) -> Tensor:
     change = u * rng.normal(0, 0.12) + torch.sin(u * rng.uniform(1, 9)) * rng.normal(0, 0.05)
     change = change + torch.from_numpy(rng.normal(0, rng.choice((0.0, 0.02, 0.05)), steps)).float()
     gain = torch.exp(change)[:, None, None, None] * float(np.exp(rng.normal(0, 0.15)))
-    contrast = float(np.exp(rng.normal(0, 0.2))) * (float(rng.uniform(0.2, 0.7)) if rng.random() < 0.25 else 1.0)  # haze
+    contrast = float(np.exp(rng.normal(0, 0.2)))
+    if rng.random() < 0.25:  # haze
+        contrast *= float(rng.uniform(0.2, 0.7))
     grey = float(rng.uniform(0.3, 0.7))
     clip = ((clip - grey) * contrast + grey) * gain + float(rng.normal(0, 0.04))
     if rng.random() < 0.3:
@@ -114,12 +118,12 @@ FALLOFF = 1 + (torch.arange(8.0)[:, None] + torch.arange(8.0)) * 0.35  # high fr
 
 def quantise(picture: Tensor, step: float, dead: float = 0.5) -> Tensor:
     """Round 8x8 blocks in frequency; `dead` above one half drops what is small, as video encoders do."""
-    *_, h, w = picture.shape
-    blocks = picture.unflatten(-1, (w // 8, 8)).unflatten(-3, (h // 8, 8)).movedim(-3, -2)  # (.., h/8, w/8, 8, 8)
+    h, w = picture.shape[-2:]
+    blocks = picture.reshape(*picture.shape[:-2], h // 8, 8, w // 8, 8).movedim(-3, -2)  # (.., h/8, w/8, 8, 8)
     waves = DCT @ blocks @ DCT.T / (step * FALLOFF)
     waves = torch.sign(waves) * torch.floor(waves.abs() + 1 - dead)
     blocks = DCT.T @ (waves * (step * FALLOFF)) @ DCT
-    return blocks.movedim(-2, -3).flatten(-2).flatten(-3, -2)
+    return blocks.movedim(-2, -3).reshape(picture.shape)
 
 
 def compress(rng: Rng, clip: Tensor) -> Tensor:

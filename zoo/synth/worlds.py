@@ -84,7 +84,7 @@ def shape_mask(rng: Rng, radius: float, *, upright: bool = False) -> Picture:
         distance = np.maximum(np.max(sides, axis=0), np.hypot(x, y) - radius)
     else:
         distance = (np.hypot(x / flat, y) - radius) * flat
-    return np.clip(0.5 - distance, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 - distance, 0, 1), dtype=np.float32)
 
 
 def paste(picture: Picture, mask: Picture, paint: Picture, top: int, left: int) -> None:
@@ -101,7 +101,12 @@ def paste(picture: Picture, mask: Picture, paint: Picture, top: int, left: int) 
 
 
 def scatter(
-    rng: Rng, picture: Picture, count: int, radii: tuple[float, float], *, band: tuple[float, float] = (0, 1),
+    rng: Rng,
+    picture: Picture,
+    count: int,
+    radii: tuple[float, float],
+    *,
+    band: tuple[float, float] = (0, 1),
     upright: bool = False,
 ) -> None:
     """Drop shapes of power-law size onto the picture, plain, shaded or textured, within a band of its height."""
@@ -144,7 +149,7 @@ def landscape(rng: Rng, size: int) -> Picture:
     scatter(rng, picture, int(rng.integers(10, 60)), (4, size * 0.16), band=here, upright=bool(rng.random() < 0.5))
     if rng.random() < 0.5:
         scatter(rng, picture, int(rng.integers(5, 50)), (3, size * 0.1), band=(horizon, 1))
-    return np.clip(picture, 0, 1)
+    return np.asarray(np.clip(picture, 0, 1))
 
 
 def sparse(rng: Rng, size: int) -> Picture:
@@ -152,7 +157,7 @@ def sparse(rng: Rng, size: int) -> Picture:
     picture = gradient(rng, size)
     picture += fractal(rng, size, 1.8)[..., None] * np.float32(rng.uniform(0, 0.05))
     scatter(rng, picture, int(rng.integers(14, 36)), (size * 0.03, size * 0.16))
-    return np.clip(picture, 0, 1)
+    return np.asarray(np.clip(picture, 0, 1))
 
 
 def glyphs(rng: Rng, count: int, height: int) -> list[Picture]:
@@ -185,7 +190,7 @@ def text(rng: Rng, size: int) -> Picture:
             left += height if rng.random() < 0.9 else int(rng.integers(20, 120))
         top += int(height * rng.uniform(1.4, 2.5))
     scatter(rng, picture, int(rng.integers(0, 14)), (10, size * 0.14))
-    return np.clip(picture, 0, 1)
+    return np.asarray(np.clip(picture, 0, 1))
 
 
 def tiles(rng: Rng, size: int) -> Picture:
@@ -198,7 +203,9 @@ def tiles(rng: Rng, size: int) -> Picture:
     shift = rng.choice((0.0, 0.5)) if rng.random() < 0.7 else rng.random()
     for row in range(int(size / h) + 1):
         for column in range(-1, int(size / w) + 1):
-            box = np.ones((max(int(h * (1 - gap)), 2), max(int(w * (1 - gap) * rng.choice((1, 1, 1, 0.6))), 2)), np.float32)
+            box = np.ones(
+                (max(int(h * (1 - gap)), 2), max(int(w * (1 - gap) * rng.choice((1, 1, 1, 0.6))), 2)), np.float32
+            )
             colour = palette[rng.integers(len(palette))] + rng.normal(0, 0.06)
             top, left = int(row * h), int((column + shift * (row % 2)) * w)
             paste(picture, box, colour.astype(np.float32), top, left)
@@ -206,7 +213,7 @@ def tiles(rng: Rng, size: int) -> Picture:
                 mark = letters[rng.integers(12)]
                 paste(picture, mark, 1 - colour.round().astype(np.float32), top + int(h * 0.2), left + int(w * 0.2))
     scatter(rng, picture, int(rng.integers(2, 16)), (6, size * 0.15))
-    return np.clip(picture * (0.6 + 0.8 * gradient(rng, size).mean(-1, keepdims=True)), 0, 1)
+    return np.asarray(np.clip(picture * (0.6 + 0.8 * gradient(rng, size).mean(-1, keepdims=True)), 0, 1))
 
 
 def spotlight(rng: Rng, picture: Picture) -> Picture:
