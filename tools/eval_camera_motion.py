@@ -105,6 +105,7 @@ def virtual_camera(
         ends = [(x, y), (x + moved_x, y + moved_y)]
         if all(contrast(still, a - crop_w / 2, b - crop_h / 2, crop_w, crop_h) >= LEAST_CONTRAST for a, b in ends):
             break
+    around = surroundings(still, (x, y), 1.02 * math.hypot(crop_w, crop_h) / 2)
     eased, shaking = rng.random() < 0.4, rng.random() < 0.4
     phase, pace = rng.uniform(0, 2 * np.pi, 2), rng.uniform(2, 6, 2)
     for i in range(frames):
@@ -117,8 +118,8 @@ def virtual_camera(
         picture = still
         if kind == "roll":  # Pillow turns pictures counter-clockwise: what a camera turning clockwise sees
             turn = amount * (u - 0.5) * (1 if way == "cw" else -1)
-            picture = turned(still, turn, (cx, cy), math.hypot(half_w, half_h))
-            cx, cy = picture.width / 2, picture.height / 2
+            picture = around.rotate(turn, Image.Resampling.BILINEAR)
+            cx, cy = around.width / 2 + cx - x, around.height / 2 + cy - y
         left, top = max(cx - half_w, 0.0), max(cy - half_h, 0.0)
         box = (left, top, min(cx + half_w, picture.width), min(cy + half_h, picture.height))
         yield np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=box))
@@ -130,16 +131,14 @@ def contrast(still: Image.Image, left: float, top: float, width: float, height: 
     return float(np.asarray(part.convert("L").resize((64, 64)), np.float32).std())
 
 
-def turned(still: Image.Image, degrees: float, centre: tuple[float, float], reach: float) -> Image.Image:
-    """The surroundings of a point, turned about it; beyond its edges the still is mirrored."""
+def surroundings(still: Image.Image, centre: tuple[float, float], reach: float) -> Image.Image:
+    """A square around a point that can be turned about it without showing its corners: mirrored beyond the edges."""
     side = math.ceil(reach) + 2
     pixels = np.asarray(still)
-    pad = [(side, side), (side, side), (0, 0)]
-    wide = Image.fromarray(np.pad(pixels, pad, mode="symmetric")) if side < min(pixels.shape[:2]) else still
-    offset = side if wide is not still else 0
-    x, y = round(centre[0]) + offset, round(centre[1]) + offset
-    around = wide.crop((x - side, y - side, x + side, y + side))
-    return around.rotate(degrees, Image.Resampling.BICUBIC)
+    rows = np.arange(-side, side) + round(centre[1])
+    columns = np.arange(-side, side) + round(centre[0])
+    mirrored = [np.abs((i + n) % (2 * n) - n + 0.5) - 0.5 for i, n in ((rows, still.height), (columns, still.width))]
+    return Image.fromarray(pixels[mirrored[0].astype(int)[:, None], mirrored[1].astype(int)[None]])
 
 
 def real_videos(args: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Any, float | None, str]]:

@@ -31,6 +31,18 @@ _CAMERA_PROTOCOL = zoo.Preprocessing(
     std=(0.25, 0.25, 0.25),
 )
 
+_CAMERA_MOTIONS = (
+    "static",
+    "pan_left",
+    "pan_right",
+    "tilt_up",
+    "tilt_down",
+    "zoom_in",
+    "zoom_out",
+    "roll_cw",
+    "roll_ccw",
+)
+
 _RESNET = {
     "family": "cnn",
     "num_classes": 400,
@@ -86,6 +98,19 @@ _MODELS = (
         license="Apache-2.0",
         preprocessing=_CAMERA_PROTOCOL,
         geometry=zoo.Geometry(),
+        weights={
+            "camera_motion": zoo.Weights(
+                source="pkg://zoo_cnn/weights/r2plus1d_tiny.camera_motion.safetensors",
+                sha256="02bc2b887a73534c76963685579b97586f1cc3ceb18c465de35152d35d9cb40c",
+                size=1_760_716,
+                labels=_CAMERA_MOTIONS,
+                preprocessing=_CAMERA_PROTOCOL,
+                license="Apache-2.0",
+                training_data="none but clips made by zoo.synth: tools/train_camera_motion.py --seed 1",
+                description="Names what the camera does; in pan_right it turns right and the picture moves left.",
+            )
+        },
+        default_tag="camera_motion",
     ),
 )
 
