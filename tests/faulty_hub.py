@@ -96,12 +96,18 @@ def gzipped(request: Request, response: Response) -> Response:
 
 
 def endless(request: Request, response: Response) -> Response:
+    """As far as a test is concerned: whoever has not hung up after this would have gone on."""
+
     def chunks() -> Iterator[bytes]:
-        while True:
-            yield bytes(1 << 16)
+        for _ in range(64):
+            yield bytes(1 << 20)
+        endless.reached_its_end = True
 
     response.body = chunks()
     return response
+
+
+endless.reached_its_end = False
 
 
 def cut(at: int, *, reset: bool = False, stall: float = 0.0) -> Fault:

@@ -104,6 +104,18 @@ def test_04_a_shared_store_behind_the_blob_is_left_alone(hub, create, cache, tmp
     assert store.read_bytes() == bytes(len(DATA))
 
 
+def test_04_a_link_that_leads_out_of_the_cache_is_replaced_and_its_target_left_alone(create, cache, tmp_path):
+    create()
+    (entry,) = (p for p in cache.rglob(FILE))
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"of the user's")
+    entry.unlink()
+    entry.symlink_to(precious)
+    with pytest.warns(UserWarning, match="fetched again"):
+        create()
+    assert precious.read_bytes() == b"of the user's"
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_05_damaged_and_offline_names_the_file_and_the_fix(hub, create, cache, damage, monkeypatch):
     create()
@@ -139,6 +151,7 @@ def test_07_a_body_of_another_size_or_content_is_refused(hub, create, cache, fau
     hub.breaks(fault, "GET")
     refused(create, error)
     assert not files_of(cache)
+    assert not endless.reached_its_end
 
 
 @pytest.mark.parametrize("fault", [chunked, gzipped], ids=["chunked", "gzip"])
