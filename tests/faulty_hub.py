@@ -183,6 +183,7 @@ def refused(create, error, *words: str) -> str:
             create()
     text = str(caught.value)
     assert REPO in text
+    assert "local/tiny.t" in text
     assert all(word in text for word in words), text
     assert caught.value.hint
     return text

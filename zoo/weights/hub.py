@@ -76,8 +76,10 @@ class Hub:
         """Within this block everything that goes wrong is a ZooError about `file`, wanted for the model `name`."""
         try:
             yield
-        except ZooError:
-            raise
+        except ZooError as error:
+            if name in str(error):
+                raise
+            raise type(error)(f"{name}: {error.args[0]}", hint=error.hint) from error
         except Exception as error:  # the client's errors are not a closed list
             asked = f"{name}: {file}" if name else str(file)
             raise explain(error, asked, f"{self.endpoint}/{file.repo}", self.cache) from error
