@@ -262,14 +262,14 @@ def test_skip_init_leaves_the_random_numbers_alone_and_only_in_its_block():
     assert torch.equal(Tiny().fc.weight, one.fc.weight)
 
 
-def test_skip_init_does_not_look_at_values_that_will_be_replaced():
-    from torch.profiler import ProfilerActivity, profile
-
+def test_skip_init_does_not_look_at_values_that_will_be_replaced(monkeypatch):
     weight = torch.nn.Parameter(torch.full((64, 64), 9.0))  # out of bounds: it would be drawn again and again
-    with skip_init(), profile(activities=[ProfilerActivity.CPU]) as seen:
+    monkeypatch.setattr(torch, "where", lambda *args: pytest.fail("draws again"))
+    before = torch.get_rng_state()
+    with skip_init():
         torch.nn.init.trunc_normal_(weight, std=0.02)
     assert weight.min() == 9.0
-    assert not {event.key for event in seen.key_averages()} & {"aten::normal_", "aten::where", "aten::erfinv_"}
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_create_is_a_function_of_its_arguments_in_threads(shelf, state):
