@@ -101,7 +101,7 @@ _MODELS = (
         weights={
             "camera_motion": zoo.Weights(
                 source="pkg://zoo_cnn/weights/r2plus1d_tiny.camera_motion.safetensors",
-                sha256="02bc2b887a73534c76963685579b97586f1cc3ceb18c465de35152d35d9cb40c",
+                sha256="7d1894fff5c82d2728da07f008ab63e054daef33b7670a70cd5dd21f2dd03761",
                 size=1_760_716,
                 labels=_CAMERA_MOTIONS,
                 preprocessing=_CAMERA_PROTOCOL,
