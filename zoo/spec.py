@@ -312,6 +312,8 @@ class ModelSpec(_Data):
     family, task, description, paper, license: free text to list and filter by. license is the one of the code.
     preprocessing: the protocol where the weights do not bring their own. geometry: the clips it takes.
     params: parameters at the default kwargs. streaming: whether the model has `init_state` and `step`.
+    small: kwargs on top of `kwargs` for a variant that runs in a fraction of a second, which is what most conformance
+    checks run; empty where the model itself does. Where it takes other clips, the network sets its own `geometry`.
     layouts: {layout: "package.module:function"}, each turning a published state dict into ours.
     opens: {"library:model_type": "package.module:function"} for foreign repositories this architecture can open.
     weights: {tag: Weights}. default_tag: the tag that `pretrained=True` means.
@@ -324,6 +326,7 @@ class ModelSpec(_Data):
     family: str = ""
     task: str = "classification"
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    small: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     geometry: Geometry | None = None
     num_classes: int | None = None
@@ -356,6 +359,7 @@ class ModelSpec(_Data):
             functions = getattr(self, name).values()
             self._require(all(FUNCTION.fullmatch(f) for f in functions), name, "{key: 'package.module:function'}")
         self._set("kwargs", FrozenDict(self.kwargs))
+        self._set("small", FrozenDict(self.small))
         self._set("weights", FrozenDict({tag: self._tagged(tag, w) for tag, w in self.weights.items()}))
         known = self.default_tag is None or self.default_tag in self.weights
         self._require(known, "default_tag", f"one of the tags: {', '.join(self.weights) or 'there are none'}")
