@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 
 from zoo.spec import ModelSpec
 
@@ -25,25 +24,3 @@ def require(condition: bool, *, expected: str, seen: str, fix: str) -> None:
     """Raise CheckFailed unless the condition holds."""
     if not condition:
         raise CheckFailed(expected, seen, fix)
-
-
-def explained(check: Check) -> Check:
-    """The same check; an exception that it did not foresee becomes a CheckFailed too, with the cause behind it."""
-
-    @wraps(check)
-    def run(spec: ModelSpec) -> None:
-        try:
-            check(spec)
-        except CheckFailed:
-            raise
-        except Exception as error:
-            raise CheckFailed(
-                purpose(check), f"{type(error).__name__}: {error}", "the traceback shows the line that raised it"
-            ) from error
-
-    return run
-
-
-def purpose(check: Check) -> str:
-    """The first line of the check's docstring: what it shows."""
-    return (check.__doc__ or "").strip().partition("\n")[0]

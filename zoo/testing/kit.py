@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from importlib import import_module
 from typing import Any
 
@@ -17,7 +18,8 @@ from zoo.errors import PluginError, SpecError, UnknownModel
 from zoo.spec import ModelSpec
 from zoo.tasks import TASKS
 from zoo.testing import geometry, golden, networks, specs, streams
-from zoo.testing.failure import Check, CheckFailed, explained
+from zoo.testing.failure import Check, CheckFailed
+from zoo.testing.world import restored
 
 # Once per plugin, and for every model; a task adds its own.
 OF_PLUGINS: dict[int, tuple[Check, ...]] = {1: (specs.check_discovery_is_light,)}
@@ -58,6 +60,11 @@ class Outcome:
     @property
     def ok(self) -> bool:
         return self.failure is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as `zoo check --json` prints it."""
+        why = {key: getattr(self.failure, key) for key in ("expected", "seen", "fix")} if self.failure else {}
+        return {"model": self.model, "check": self.check, "ok": self.ok, "seconds": round(self.seconds, 3), **why}
 
 
 def checks(
@@ -165,4 +172,23 @@ def _pairs(
     for spec in specs:
         for number, group in sorted(sets.items()):
             if version is None or number <= version:
-                yield from ((spec, explained(check)) for check in group)
+                yield from ((spec, _explained(check)) for check in group)
+
+
+def _explained(check: Check) -> Check:
+    """The same check, without side effects, and with an explanation of exceptions that it did not foresee."""
+
+    @wraps(check)
+    def run(spec: ModelSpec) -> None:
+        try:
+            with restored():
+                check(spec)
+        except CheckFailed:
+            raise
+        except Exception as error:
+            purpose = (check.__doc__ or check.__name__).strip().partition("\n")[0]
+            raise CheckFailed(
+                purpose, f"{type(error).__name__}: {error}", "the traceback shows the line that raised it"
+            ) from error
+
+    return run

@@ -9,9 +9,7 @@ import random
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,8 @@ from safetensors.torch import save_file
 from zoo import factory
 from zoo.spec import ModelSpec
 from zoo.testing.failure import CheckFailed, require
-from zoo.testing.subject import build_on_meta, build_small, difference, run, subject
+from zoo.testing.subject import build_on_meta, build_small, difference, run, small_clip, subject
+from zoo.testing.world import switches
 
 CLOSE = 1e-4  # of the largest output: far above rounding, far below any mistake
 SHOWN = 5
@@ -75,7 +74,7 @@ def check_safetensors_round_trip(spec: ModelSpec) -> None:
         except RuntimeError as shared:
             raise CheckFailed(
                 "every tensor of the state dict has memory of its own",
-                str(shared).partition("\n")[0],
+                " ".join(str(shared).split()),
                 "give a tied weight one name: keep the second use a plain reference inside forward",
             ) from shared
         other = factory.load(build_small(spec, seed=1), path).eval()
@@ -194,25 +193,17 @@ def check_autocast(spec: ModelSpec) -> None:
 
 def check_global_state_is_untouched(spec: ModelSpec) -> None:
     """Building and running change no global switch, and building seeds no random generator."""
-    before = {name: get() for name, (get, _) in _SWITCHES.items()}
-    randomness = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    before = switches()
     draws = []
-    try:
-        for seed in (1, 2):
-            random.seed(seed)
-            np.random.seed(seed)
-            torch.manual_seed(seed)
-            build_on_meta(spec)
-            draws.append({"random": random.random(), "numpy": np.random.random(), "torch": float(torch.rand(()))})
-        run(build_small(spec), subject(spec).clip)
-        changed = [f"{n}: {v} became {_SWITCHES[n][0]()}" for n, v in before.items() if _SWITCHES[n][0]() != v]
-    finally:
-        random.setstate(randomness[0])
-        np.random.set_state(randomness[1])
-        torch.set_rng_state(randomness[2])
-        for name, (get, put) in _SWITCHES.items():
-            if get() != before[name]:
-                put(before[name])
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        build_on_meta(spec)
+        draws.append({"random": random.random(), "numpy": np.random.random(), "torch": float(torch.rand(()))})
+    model = build_small(spec)
+    run(model, small_clip(model))
+    changed = [f"{name}: {before[name]} became {value}" for name, value in switches().items() if value != before[name]]
     changed += [f"the generator of {name} is seeded" for name in draws[0] if draws[0][name] == draws[1][name]]
     require(
         not changed,
@@ -220,21 +211,3 @@ def check_global_state_is_untouched(spec: ModelSpec) -> None:
         seen="; ".join(changed),
         fix="pass dtype=, device= and generator= to what needs them; seeds and switches belong to the user",
     )
-
-
-# Name -> how to ask, and how to put it back.
-_SWITCHES: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "default device": (
-        torch.get_default_device,
-        lambda device: torch.set_default_device(None if device.type == "cpu" else device),
-    ),
-    "gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "number of threads": (torch.get_num_threads, torch.set_num_threads),
-    "deterministic algorithms": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
-    "float32 matmul precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    "cudnn.benchmark": (
-        lambda: torch.backends.cudnn.benchmark,
-        lambda on: setattr(torch.backends.cudnn, "benchmark", on),
-    ),
-}
