@@ -116,6 +116,7 @@ def test_some_bad_files_give_three_and_the_rest_is_done(clips):
         ["predict", "CLIP", "--model", "no_such_model"],
         ["predict", "CLIP", "--device", "abacus"],
         ["embed", "CLIP"],
+        ["embed", "CLIP", "-o", "no_such_folder/features.safetensors"],
         ["frames", "CLIP", "-o", "DIR", "-n", "2", "--every", "1"],
         ["frames", "CLIP", "-o", "DIR", "--at", "soon"],
         ["frames", "CLIP", "-o", "DIR", "--at", "99"],
@@ -166,6 +167,18 @@ def test_demo_makes_a_video_and_names_its_motion(tmp_path):
     assert zoo.video.probe(output).n_frames == 90
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(clips, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = run("frames", clips["pan_left"], "-o", tmp_path / "file" / "frames", code=2)
+    assert "Error" in result.stderr
+    assert "Traceback" not in result.output
+
+
 def test_the_module_runs_and_a_closed_pipe_is_quiet():
     done = subprocess.run([sys.executable, "-m", "zoo", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["zoo,", "version", zoo.__version__]
+    listing = subprocess.Popen([sys.executable, "-m", "zoo", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    listing.stdout.close()
+    assert listing.stderr.read() == b""
+    listing.stderr.close()
+    listing.wait(60)

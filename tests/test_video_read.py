@@ -215,6 +215,7 @@ def test_iter_frames_gives_what_read_frames_gives():
 def test_frames_already_given_stay_as_they_were():
     data = clip("b_frames.mp4")
     frames = list(iter_frames(data))
+    assert all(f.data.flags.c_contiguous and f.data.flags.writeable for f in frames)
     assert same(np.stack([f.data for f in frames]), read_frames(data, range(40)).data)
 
 
@@ -274,6 +275,7 @@ def test_damage_raises_and_says_where_and_how_much_is_left(make):
 def test_skipping_damage_gives_the_frames_that_can_be_decoded(make):
     data = make()
     truth = decoded(data)
+    assert probe(data).n_frames == 60 and probe(data, exact=True).n_frames == len(truth)
     wanted = [len(truth) - 1, 0, len(truth) // 2]
     frames = read_frames(data, wanted, on_error="skip")
     assert frames.report.n_errors > 0 and "packet" in frames.report.errors[0]
@@ -305,7 +307,8 @@ def test_a_table_cut_off_raises_at_once(missing):
 
 def test_a_lost_piece_of_a_broadcast_counts_as_damage_even_if_it_decodes():
     data = clip("h264.ts")
-    at = len(data) // 2 // 188 * 188
+    video = (at for at in range(188 * 38, len(data), 188) if data[at + 1] & 31 == 1 and data[at + 2] == 0)
+    at = next(video)  # packets of 188 bytes; 0x100 is the video's number
     data = data[:at] + data[at + 188 :]
     last = len(decoded(data)) - 1
     with pytest.raises(VideoDecodeError, match="corrupt"):

@@ -5,6 +5,7 @@ Damage does not end the decode: a packet that cannot be decoded is noted, and th
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,37 +41,45 @@ class Clock:
     """
 
     def __init__(self, stream: av.VideoStream, container: str) -> None:
-        self.unit = Fraction(stream.time_base or Fraction(1, 1000))
+        unit = Fraction(stream.time_base or Fraction(1, 1000))
         # `or`, since av 19 gives a zero where av 18 gives None
-        self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
+        period = 1 / Fraction(stream.guessed_rate or stream.average_rate or 25)
+        # Whole numbers of a part of a second that both divide: exact, and much faster than fractions.
+        self.parts = math.lcm(unit.denominator, period.denominator)
+        self.unit, self.period = int(unit * self.parts), int(period * self.parts)
         self.by_dts = container in DECODE_ORDER
-        self.count = 0
+        self.count = self.last = 0
         self.start: int | None = None
-        self.last = Fraction(-1)
-        self.step = 1 / self.rate
-        self.shown_for: Fraction | None = None  # what the latest frame says of itself
+        self.step = self.period
+        self.shown_for: int | None = None  # what the latest frame says of itself
 
     def frame(self, frame: av.VideoFrame) -> float:
         return self.tick(frame.dts if self.by_dts else frame.pts, frame.duration)
 
     def tick(self, stamp: int | None, duration: int | None) -> float:
         """The time of the next frame, whose stamp is this many units of the stream."""
-        now = None
+        expected = self.last + self.step if self.count else 0
+        now = expected
         if stamp is not None:
             if self.start is None:
-                self.start = stamp - round((self.last + self.step) / self.unit) if self.count else stamp
+                self.start = stamp - round(expected / self.unit)
             now = self._even((stamp - self.start) * self.unit, self.count)
-        if now is None or now <= self.last:
-            now = self.last + self.step if self.count else Fraction(0)
+            if self.count and now <= self.last:
+                now = expected
         self.shown_for = self._even(duration * self.unit, 1) if duration else None
         self.step = self.shown_for or self.step
         self.last, self.count = now, self.count + 1
-        return float(now)
+        return now / self.parts
 
-    def _even(self, seconds: Fraction, frames: int) -> Fraction:
+    def seconds_after(self) -> float:
+        """When the latest frame is gone: it is shown as long as it says, else as long as the others on average."""
+        mean = self.last / (self.count - 1) if self.count > 1 else self.period
+        return (self.last + (self.shown_for or mean)) / self.parts
+
+    def _even(self, parts: int, frames: int) -> int:
         """Matroska rounds to milliseconds: within one fine unit of an even rate, the even rate is meant."""
-        even = frames / self.rate
-        return even if abs(seconds - even) <= self.unit < 1 / self.rate / 4 else seconds
+        even = frames * self.period
+        return even if abs(parts - even) <= self.unit < self.period / 4 else parts
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,8 @@ class Decode:
             except av.ExitError:
                 raise
             except av.FFmpegError as error:
+                context = self.video.stream.codec_context  # may have been refused for its size
+                self.video.guard.check_frame(context.width, context.height)
                 self._note(error.strerror or str(error))
                 continue
             if packet is not None and packet.is_corrupt:
@@ -133,7 +144,7 @@ class Decode:
         yield None
 
     def _note(self, reason: str) -> None:
-        self.damage.append(Damage(max(self.n_packets - 1, 0), float(max(self.clock.last, Fraction(0))), reason))
+        self.damage.append(Damage(max(self.n_packets - 1, 0), self.clock.last / self.clock.parts, reason))
 
     def failure(self, rest: Iterator[Decoded]) -> VideoDecodeError:
         """The error that describes the damage met. Decodes the `rest` first, to know how much can be recovered."""

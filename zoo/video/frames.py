@@ -82,7 +82,8 @@ def read_frames(
     strict = _strict(on_error)
     if wanted and (min(wanted) < 0 or (index is not None and max(wanted) >= index.n_frames)):
         known = index or probe(src, limits=limits)
-        raise _out_of_range(wanted, known.n_frames)
+        with open_video(src, limits) as video:
+            raise _out_of_range(wanted, known.n_frames, video)
     rows: dict[int, list[int]] = {}
     for row, k in enumerate(wanted):
         rows.setdefault(k, []).append(row)
@@ -174,7 +175,7 @@ class _Emit:
         picture: Picture = np.ascontiguousarray(np.rot90(rgb, quarter_turns(decoded.frame)))
         target = self.shape(decoded.frame)
         if picture.shape[:2] == target:
-            return picture.copy() if picture.base is not None else picture
+            return picture
         if self.size is None:
             height, width = picture.shape[:2]
             reason = f"frame {decoded.index} is {width}x{height}, the first one was {target[1]}x{target[0]}"
@@ -211,14 +212,13 @@ def _strict(on_error: str) -> bool:
     return on_error == "raise"
 
 
-def _out_of_range(wanted: list[int], n_frames: int, video: OpenVideo | None = None) -> VideoError:
+def _out_of_range(wanted: list[int], n_frames: int, video: OpenVideo) -> VideoError:
     wrong = sorted({k for k in wanted if not 0 <= k < n_frames})
     which = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
-    name = video.name if video else ""
-    cut = f" (its header says {video.stream.frames})" if video and video.stream.frames > n_frames else ""
+    said = f" (its header says {video.stream.frames})" if video.stream.frames > n_frames else ""
     return VideoError(
-        f"{name or 'the video'} has {n_frames} frames{cut}, there is no frame {which}",
+        f"{video.name} has {n_frames} frames{said}, there is no frame {which}",
         hint=f"indices go from 0 to {n_frames - 1}",
-        source=name,
+        source=video.name,
         reason="index out of range",
     )

@@ -40,13 +40,16 @@ class _Distrust(Exception):
     """Why the container's table cannot be believed."""
 
 
-def probe(src: Any, *, limits: Limits = Limits()) -> VideoIndex:  # noqa: B008  frozen
-    """What is in a video. Reads the packets of mp4, mov, mkv and webm; decodes any other container, and damaged ones.
+def probe(src: Any, *, exact: bool = False, limits: Limits = Limits()) -> VideoIndex:  # noqa: B008  frozen
+    """What is in a video. Reads the packets of mp4, mov, mkv and webm; decodes any other container.
 
-    Damage inside a packet shows only when it is decoded, so a file can hold fewer good frames than its table says.
+    Damage inside a packet shows only when it is decoded: then the table says more frames than there are good ones.
+    exact=True decodes every container, and counts what `read_frames(..., on_error="skip")` can give.
     """
     with open_video(src, limits) as video:
         try:
+            if exact:
+                raise _Distrust("asked for")
             return _from_packets(video)
         except _Distrust as distrust:
             why = str(distrust)
@@ -108,9 +111,7 @@ def _from_frames(video: OpenVideo, why: str) -> VideoIndex:
 def _index(
     video: OpenVideo, frame: av.VideoFrame, times: list[float], keys: list[bool], clock: Clock, why: str | None
 ) -> VideoIndex:
-    # The last frame is shown as long as it says, unless that is nothing; then as long as the others.
-    mean = clock.last / (len(times) - 1) if len(times) > 1 else 1 / clock.rate
-    duration = float(clock.last + (clock.shown_for or mean))
+    duration = clock.seconds_after()
     turns = quarter_turns(frame)
     size = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
     return VideoIndex(

@@ -107,9 +107,9 @@ def _dense_psf(n: int, t: int, stride: int, clips: int, rate: float) -> list[Cli
     """PySlowFast: t points on a span of t * stride frames at the target rate; the last clip stops short of the end."""
     span = t * stride * rate
     free = max(n - span, 0.0)
-    step = (span - 1) / max(t - 1, 1)
+    step = max(span - 1, 0.0) / max(t - 1, 1)
     starts = [free * c / clips for c in range(clips)]
-    return [[max(math.floor(start + j * step + EPSILON), 0) for j in range(t)] for start in starts]
+    return [[math.floor(start + j * step + EPSILON) for j in range(t)] for start in starts]
 
 
 def _dense_mm(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
@@ -203,7 +203,7 @@ def plan(
         last = max(bisect_left(time_s, end - EPSILON) - 1, first)
     if p.fps is not None and p.sampler != "dense_psf":
         count = max(math.floor((end - start) * p.fps + EPSILON), 1)
-        frames = [min(k, last) for k in at_times(time_s, (start + j / p.fps for j in range(count)))]
+        frames = at_times(time_s, (start + j / p.fps for j in range(count)))
         rate = 1.0
     else:
         frames = list(range(first, last + 1))

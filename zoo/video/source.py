@@ -123,8 +123,8 @@ def _video_stream(container: av.container.InputContainer, guard: Guard) -> av.Vi
             other.discard = av.stream.Discard.all
     context = stream.codec_context
     guard.check_frame(context.width, context.height)
-    # As an option of av.open this one would do nothing.
-    context.options = {"max_pixels": str(guard.limits.max_pixels)}
+    # As an option of av.open this one would do nothing. Decoders count padding too; the exact check comes after them.
+    context.options = {"max_pixels": str(2 * guard.limits.max_pixels + 128 * 128)}
     # Frame threads lose frames next to an error, and the default would start a thread per core.
     stream.thread_type, context.thread_count = "NONE", 1
     return stream
@@ -158,7 +158,7 @@ def _local_file(path: str, limits: Limits) -> tuple[str, str]:
         return VideoOpenError(f"{path}: {reason}", hint=hint, source=path, reason=reason)
 
     try:
-        status = Path(path).stat()
+        status = os.stat(path)  # noqa: PTH116  Path("") is the working directory
     except (OSError, ValueError) as error:
         if re.match(r"[A-Za-z][\w+.-]+:/", path):  # one slash is what a Path leaves of two
             raise refuse("there is no such local file", PATHS) from error

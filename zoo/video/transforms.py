@@ -62,17 +62,15 @@ def _interpolate(planes: Tensor, target: tuple[int, int], mode: str, antialias: 
     if mode == "nearest":
         return F.interpolate(planes, target, mode=mode)
     options: dict[str, Any] = {"mode": mode, "align_corners": False, "antialias": antialias}
-    if _native_uint8():
-        return F.interpolate(planes, target, **options)
-    # Without vector instructions torchvision takes floats, and the order in memory changes how they are rounded.
-    planes = planes.contiguous()
-    if mode == "bicubic":
-        return F.interpolate(planes, target, **options)
-    return F.interpolate(planes.float(), target, **options).round_().to(torch.uint8)
+    # The same pixels as from planes, except that torch 2.15 fails for planes made one pixel large.
+    planes = planes.contiguous(memory_format=torch.channels_last)
+    if mode == "bilinear" and not _native_uint8():
+        return F.interpolate(planes.float(), target, **options).round_().to(torch.uint8)
+    return F.interpolate(planes, target, **options)
 
 
 def _native_uint8() -> bool:
-    """Whether torchvision resizes uint8 as uint8 on this machine."""
+    """Whether torchvision resizes uint8 bilinearly as uint8 on this machine, rather than as rounded floats."""
     return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")
 
 

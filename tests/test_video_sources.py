@@ -1,0 +1,290 @@
+"""What can be opened, what cannot, and that opening one thing opens nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from video_clips import clip, encode
+
+from zoo.errors import NoVideoStreamError, VideoError, VideoLimitError, VideoOpenError
+from zoo.video import Limits, iter_frames, probe, read_frames
+
+DATA = clip("b_frames.mp4")
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_of_any_kind_are_read(kind):
+    assert probe(kind(DATA)).n_frames == 40
+
+
+def test_names_that_look_like_options_or_are_not_ascii_are_only_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("vidéo 1.mp4", "%03d.mp4", "a:b.mp4", "concat:a|b", "-i.mp4", "http:x.mp4", "pipe:0", "no_suffix"):
+        pathlib.Path(name).write_bytes(DATA)
+        assert probe(name).n_frames == probe(pathlib.Path(name)).n_frames == 40
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are unicode")
+def test_a_name_that_is_not_unicode_is_read(tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff.mp4"
+    pathlib.Path(os.fsdecode(name)).write_bytes(DATA)
+    assert probe(os.fsdecode(name)).n_frames == 40
+
+
+def test_a_file_object_is_read_from_its_start_and_left_where_it_was():
+    file = io.BytesIO(DATA)
+    file.seek(100)
+    assert probe(file).n_frames == 40 and file.tell() == 100
+    read_frames(file, [3])
+    with pytest.raises(VideoError):
+        read_frames(file, [99])
+    assert file.tell() == 100 and not file.closed
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "a missing file": ("missing.mp4", "no such file"),
+    "a URL": ("http://127.0.0.1:9/a.mp4", "strings are local paths"),
+    "an RTSP URL": ("rtsp://127.0.0.1:9/a", "strings are local paths"),
+    "a URL as a Path": (pathlib.Path("https://127.0.0.1/a.mp4"), "strings are local paths"),
+    "a directory": (".", "this is a directory"),
+    "a null byte": ("a\0b.mp4", "null"),
+    "a name too long": ("a" * 5000, "too long"),
+    "an empty string": ("", "no such file"),
+    "a device": ("/dev/null", "not a regular file"),
+    "no bytes": (b"", "empty"),
+    "text": (b"hello, this is text\n" * 100, "not a video file"),
+    "a pickle": (pickle.dumps({"a": [1, 2, 3]}), "not a video file"),
+    "noise": (bytes(range(256)) * 50, "not a video file"),
+    "None": (None, "cannot be a NoneType"),
+    "a number": (3, "cannot be a int"),
+    "a list": (["a.mp4"], "cannot be a list"),
+    "a text file object": (io.StringIO("hello"), "open it in binary mode"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_a_video_says_what_it_is_and_what_to_do(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    src, text = REFUSED[name]
+    for read in (probe, lambda src: read_frames(src, [0]), lambda src: next(iter_frames(src))):
+        with pytest.raises(VideoOpenError, match=text) as raised:
+            read(src)
+        assert raised.value.hint and raised.value.source is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [(b"", "empty"), (b"text " * 999, "not a video"), (b"\x89PNG\r\n\x1a\n" + bytes(99), "not a")]
+)
+def test_the_message_names_the_file(tmp_path, content, text):
+    path = tmp_path / "holiday.mp4"
+    path.write_bytes(content)
+    with pytest.raises(VideoOpenError, match=rf"holiday\.mp4: .*{text}"):
+        probe(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_says_so(tmp_path):
+    path = tmp_path / "secret.mp4"
+    path.write_bytes(DATA)
+    path.chmod(0)
+    with pytest.raises(VideoOpenError, match="permission denied"):
+        probe(path)
+
+
+def test_a_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(VideoOpenError, match="not a regular file"):
+        probe(tmp_path / "pipe.mp4")
+
+
+def test_sound_without_pictures_is_not_a_video(tmp_path):
+    import av
+    import numpy as np
+
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(NoVideoStreamError, match=r"sound\.mp4 has no video stream, only audio"):
+        probe(path)
+
+
+class Failing(io.BytesIO):
+    """A file on a disk that goes away after a while."""
+
+    left = 3
+
+    def read(self, size: int = -1) -> bytes:
+        self.left -= bool(size)
+        if self.left < 0:
+            raise RuntimeError("the disk is gone")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_a_file_object_that_fails_becomes_a_video_error_with_its_own_as_cause(left):
+    file = Failing(encode("mp4", 60, size=(240, 320)))
+    file.left = left
+    with pytest.raises(VideoOpenError, match="the disk is gone") as raised:
+        read_frames(file, [59])
+    assert isinstance(raised.value.__cause__, RuntimeError) and raised.value.hint
+
+
+def test_a_file_object_that_cannot_seek_is_refused():
+    class Socket(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def seekable(self) -> bool:
+            return False
+
+    with pytest.raises(VideoOpenError, match="cannot be read from its start"):
+        probe(Socket())
+
+
+# --- nothing else is opened -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server():
+    """A web server that counts who comes by."""
+    hits = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            hits.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(DATA)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    httpd = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}/a.mp4", hits
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+PLAYLISTS = {
+    "hls.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n",
+    "concat.ffconcat": "ffconcat version 1.0\nfile '{url}'\n",
+    "session.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
+    "dash.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
+    '<Representation id="1" bandwidth="1"><BaseURL>{url}</BaseURL></Representation></AdaptationSet></Period></MPD>',
+}
+
+
+@pytest.mark.parametrize("way", ["{}", "concat:{}", "subfile,,start,0,end,0,,:{}", "async:{}", "cache:{}", "file:{}"])
+def test_no_string_reaches_the_network(server, way):
+    url, hits = server
+    for src in (way.format(url), pathlib.Path(way.format(url))):
+        with pytest.raises(VideoOpenError):
+            probe(src)
+    assert not hits
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+@pytest.mark.parametrize("target", ["url", "local"])
+def test_a_playlist_opens_neither_the_network_nor_another_file(server, tmp_path, monkeypatch, name, target):
+    url, hits = server
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("private.mp4").write_bytes(DATA)
+    path = tmp_path / name
+    path.write_text(PLAYLISTS[name].format(url=url if target == "url" else "private.mp4"))
+    started = time.monotonic()
+    for disguise in (path, path.read_bytes(), io.BytesIO(path.read_bytes()), path.rename(tmp_path / "holiday.mp4")):
+        with pytest.raises(VideoOpenError):
+            read_frames(disguise, [0])
+    assert not hits and time.monotonic() - started < 5
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", [probe, lambda src, limits: read_frames(src, [39], limits=limits)])
+@pytest.mark.parametrize("name", ["b_frames.mp4", "b_frames_h264.avi", "raw.h264"])
+@pytest.mark.parametrize(
+    "limits", [{"max_pixels": 72 * 96 - 1}, {"max_frames": 30}, {"max_bytes": 2000}, {"deadline_s": 0.0}]
+)
+def test_limits_end_the_reading_and_say_which_to_raise(read, name, limits):
+    (field,) = limits
+    with pytest.raises(VideoLimitError, match=rf"limit is {field}=.*limits=Limits\({field}=\.\.\.\)"):
+        read(clip(name), limits=Limits(**limits))
+
+
+def test_bytes_of_a_file_object_are_counted_as_they_are_read():
+    with pytest.raises(VideoLimitError, match="max_bytes"):
+        read_frames(io.BytesIO(DATA), [39], limits=Limits(max_bytes=2000))
+
+
+@pytest.mark.parametrize("grown", [(96, 128), (288, 384)])  # refused by us, refused by the decoder already
+def test_a_size_that_grows_later_is_still_limited(grown):
+    data = encode("h264", 8, options={"bf": "0"}) + encode("h264", 8, size=grown, options={"bf": "0"})
+    limits = Limits(max_pixels=72 * 96)
+    read_frames(data, [5], limits=limits)
+    with pytest.raises(VideoLimitError, match=f"frames of {grown[1]}x{grown[0]} pixels"):
+        read_frames(data, [12], size=(72, 96), limits=limits)
+
+
+def test_what_is_within_the_limits_is_read():
+    assert probe(DATA, limits=Limits(max_pixels=72 * 96, max_frames=40, max_bytes=len(DATA))).n_frames == 40
+
+
+def test_limits_are_plain_data():
+    assert pickle.loads(pickle.dumps(Limits(max_frames=3))) == Limits(max_frames=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Limits().max_frames = 3
+
+
+def test_a_gigapixel_in_a_few_bytes_is_refused():
+    gif = b"GIF89a" + (32000).to_bytes(2, "little") * 2 + b"\x00\x00\x00"
+    gif += b"\x2c\0\0\0\0" + (32000).to_bytes(2, "little") * 2 + b"\x80\0\0\0\xff\xff\xff\x02\x02\x4c\x01\x00;"
+    with pytest.raises(VideoError):
+        probe(gif)
+
+
+# --- being light ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import zoo.video", "torch av numpy"),
+        ("import zoo.video.sampling", "torch av numpy"),
+        ("from zoo.video import probe, read_frames, write_video", "torch torchvision"),
+        ("import zoo.video.transforms", "torchvision av"),
+    ],
+)
+def test_importing_imports_no_more_than_it_needs(statement, absent):
+    check = f"{statement}; import sys; print(*[m for m in {absent.split()!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_the_public_names_are_sorted_and_all_there():
+    import zoo.video
+
+    assert zoo.video.__all__ == sorted(zoo.video.__all__) == sorted(zoo.video._LAZY) == dir(zoo.video)
+    assert all(getattr(zoo.video, name).__name__ == name for name in zoo.video.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        zoo.video.nothing  # noqa: B018
