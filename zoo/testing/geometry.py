@@ -9,7 +9,7 @@ import torch
 from zoo.errors import GeometryError
 from zoo.spec import Geometry, ModelSpec
 from zoo.testing.failure import CheckFailed, require
-from zoo.testing.subject import build_on_meta, protocol_shape, smallest
+from zoo.testing.subject import build_on_meta, protocol_shape, protocols_of, smallest
 
 Shape = tuple[int, int, int, int]
 
@@ -17,8 +17,7 @@ Shape = tuple[int, int, int, int]
 def check_declared_clips_run(spec: ModelSpec) -> None:
     """The clips of the protocols, and longer, larger, oblong and the smallest clips that the geometry allows, run."""
     model = build_on_meta(spec)
-    protocols = [p for p in (spec.preprocessing, *(w.preprocessing for w in spec.weights.values())) if p]
-    shapes = {protocol_shape(protocol): "the clip of its protocol" for protocol in protocols}
+    shapes = {protocol_shape(protocol): "the clip of its protocol" for protocol in protocols_of(spec)}
     shapes |= dict(_allowed(model.geometry)) if model.geometry else {}
     for shape, what in shapes.items():
         try:

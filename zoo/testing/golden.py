@@ -18,7 +18,7 @@ from zoo.contract import VideoModel
 from zoo.errors import SpecError
 from zoo.spec import ModelSpec, Weights
 from zoo.testing.failure import CheckFailed, require
-from zoo.testing.subject import difference, protocol_shape, run
+from zoo.testing.subject import difference, protocol_shape, run, whole_shape
 from zoo.weights import locate
 
 PACKAGED = "pkg://"
@@ -80,4 +80,4 @@ def _record_of(weights: Weights) -> Path:
 
 
 def _shape(model: VideoModel) -> list[int]:
-    return [1, *protocol_shape(model.preprocessing)]
+    return [1, *(protocol_shape(model.preprocessing) if model.preprocessing else whole_shape(model))]

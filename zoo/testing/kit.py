@@ -133,9 +133,9 @@ def conformance(
     return test_conformance
 
 
-def report(plugin: str, **options: Any) -> Iterator[Outcome]:
-    """Run the checks one after the other; the options are those of `zoo.testing.checks`."""
-    for spec, check in checks(plugin, **options):
+def report(plugin: str, *, models: Sequence[str] | None = None, version: int | None = None) -> Iterator[Outcome]:
+    """Run the checks of `zoo.testing.checks` one after the other, and say how each of them went."""
+    for spec, check in checks(plugin, models=models, version=version):
         start, failure = time.perf_counter(), None
         try:
             check(spec)

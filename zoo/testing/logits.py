@@ -7,7 +7,7 @@ import torch
 from zoo.spec import ModelSpec
 from zoo.testing.failure import Check, require
 from zoo.testing.networks import CLOSE
-from zoo.testing.subject import build_on_meta, build_small, difference, protocol_shape, run, small_clip, subject
+from zoo.testing.subject import build_on_meta, build_small, difference, run, small_clip, subject, whole_shape
 
 
 def check_output_shape(spec: ModelSpec) -> None:
@@ -16,7 +16,7 @@ def check_output_shape(spec: ModelSpec) -> None:
         model = build_on_meta(spec, num_classes=asked)
         wanted = (2, spec.num_classes if asked is None else asked)
         with torch.no_grad():
-            shape = tuple(model(torch.empty(2, *protocol_shape(spec.preprocessing), device="meta")).shape)
+            shape = tuple(model(torch.empty(2, *whole_shape(model), device="meta")).shape)
         require(
             shape == wanted and model.num_classes == wanted[1],
             expected=f"logits {wanted} and model.num_classes {wanted[1]} with "

@@ -57,7 +57,7 @@ def run(model: VideoModel, clip: Tensor) -> Tensor:
 
 def small_clip(model: VideoModel, *, batch: int = 2, seed: int = 0) -> Tensor:
     """Noise, as few frames and pixels as the model takes; the clip of its protocol where it declares no geometry."""
-    shape = smallest(model.geometry) if model.geometry else protocol_shape(model.preprocessing)
+    shape = smallest(model.geometry) if model.geometry else whole_shape(model)
     return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -69,9 +69,21 @@ def smallest(geometry: Geometry) -> tuple[int, int, int, int]:
     return geometry.channels, frames, height, width
 
 
-def protocol_shape(protocol: Preprocessing | None) -> tuple[int, int, int, int]:
+def whole_shape(model: VideoModel) -> tuple[int, int, int, int]:
+    """The clip `(C, T, H, W)` of the model's protocol, or of its weights'; without any, the smallest it takes."""
+    protocols = protocols_of(model.spec) if model.spec else []
+    if not protocols and model.geometry:
+        return smallest(model.geometry)
+    return protocol_shape(protocols[0] if protocols else Preprocessing(num_frames=16))
+
+
+def protocols_of(spec: ModelSpec) -> list[Preprocessing]:
+    """The spec's protocol and those of its weights."""
+    return [p for p in (spec.preprocessing, *(w.preprocessing for w in spec.weights.values())) if p]
+
+
+def protocol_shape(protocol: Preprocessing) -> tuple[int, int, int, int]:
     """The clip `(C, T, H, W)` of a protocol; of one that crops nothing, a square of the size it resizes to."""
-    protocol = protocol or Preprocessing(num_frames=16)
     size = protocol.crop or protocol.resize or 224
     height, width = (size, size) if isinstance(size, int) else size
     return 3, protocol.num_frames, height, width
