@@ -22,7 +22,7 @@ def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     made = {}
     for label in ("pan_left", "zoom_in"):
-        clip = zoo.synth.generate(label, seed=7, seconds=2.0, fps=25, size=(96, 128), distract=False)
+        clip = zoo.synth.generate(label, seed=7, duration_s=2.0, fps=25, size=(96, 128), distract=False)
         made[label] = folder / f"{label}.mp4"
         zoo.video.write_video(made[label], clip.frames, fps=25)
     made["broken"] = folder / "broken.mp4"
@@ -148,15 +148,16 @@ def test_frames_are_the_frames_and_say_which(clips, tmp_path):
         "frame_000031_0001.240s.png",
         "frame_000043_0001.720s.png",
     ]
-    picture = Image.open(lines[2])
-    assert (picture.size, picture.mode) == ((128, 96), "RGB")
-    assert (zoo.video.read_frames(clips["pan_left"], [31]).data[0] == picture).all()
+    with Image.open(lines[2]) as picture:
+        assert (picture.size, picture.mode) == ((128, 96), "RGB")
+        assert (zoo.video.read_frames(clips["pan_left"], [31]).data[0] == picture).all()
     assert len(run("frames", clips["pan_left"], "-o", tmp_path / "every", "--every", "0.5").stdout.splitlines()) == 4
     jpegs = run(
         "frames", clips["pan_left"], "-o", tmp_path, "--at", "0,1.0", "--format", "jpg", "--size", "48"
     ).stdout.split()
     assert jpegs[1].endswith("frame_000025_0001.000s.jpg")
-    assert Image.open(jpegs[1]).size == (64, 48)
+    with Image.open(jpegs[1]) as picture:
+        assert picture.size == (64, 48)
 
 
 def test_demo_makes_a_video_and_names_its_motion(tmp_path):

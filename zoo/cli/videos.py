@@ -148,7 +148,7 @@ def demo_command(motion: str | None, seed: int, output: Path | None, device: str
 
     if motion not in (None, *synth.LABELS):
         raise click.BadParameter(f"{motion!r} is none of {', '.join(synth.LABELS)}", param_hint="--motion")
-    clip = synth.generate(motion, seed=seed, seconds=3.0, fps=30, size=(240, 320))
+    clip = synth.generate(motion, seed=seed, duration_s=3.0, fps=30, size=(240, 320))
     output = output or Path(tempfile.mkdtemp(prefix="zoo-demo-")) / f"{clip.label}.mp4"
     write_video(output, clip.frames, fps=clip.fps)
     click.echo(f"Made a video in which the camera moves like this: {clip.label}\n")
