@@ -257,7 +257,7 @@ class Weights(_Data):
 
     source: "hf://owner/repo/file@revision", "pkg://package/path" (inside an installed package), or a local path.
     sha256, size: of the file, size in bytes; what is loaded is checked against them.
-    layout: how the file names its tensors; empty for zoo's own names.
+    layout: how the file names its tensors, a key of the spec's layouts; empty for the model's own, or to find out.
     origin: {"url", "sha256", "format"} of a file that exists only as a pickle and has to be converted first.
     labels: in the order of the logits. num_classes: how many there are, where the labels are not known.
     kwargs: of the builder, on top of the spec's. preprocessing: the protocol, if it is not the spec's.
@@ -321,7 +321,9 @@ class ModelSpec(_Data):
     params: parameters at the default kwargs. streaming: whether the model has `init_state` and `step`.
     small: kwargs on top of `kwargs` for a variant that runs in a fraction of a second, which is what most conformance
     checks run; empty where the model itself does. Where it takes other clips, the network sets its own `geometry`.
-    layouts: {layout: "package.module:function"}, each turning a published state dict into ours.
+    layouts: {layout: "package.module:function"}. Such a function takes {name: tensor} as some file names them, and
+    gives the same tensors under the model's names, or None (or KeyError, ValueError) if the file is not of that layout.
+    It is asked when a file's names are not the model's own.
     opens: {"library:model_type": "package.module:function"} for foreign repositories this architecture can open.
     weights: {tag: Weights}. default_tag: the tag that `pretrained=True` means.
     plugin, namespace: filled in by the registry.

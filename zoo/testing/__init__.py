@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from zoo.testing.failure import CheckFailed
     from zoo.testing.golden import record_golden
     from zoo.testing.kit import checks, conformance, report
+    from zoo.testing.loopback_hub import LoopbackHub
     from zoo.testing.shaking import perturb
 
 isolated = registry.default.isolated
 
 _LAZY = {
     "CheckFailed": "zoo.testing.failure",
+    "LoopbackHub": "zoo.testing.loopback_hub",
     "checks": "zoo.testing.kit",
     "conformance": "zoo.testing.kit",
     "perturb": "zoo.testing.shaking",
@@ -29,7 +31,7 @@ _LAZY = {
     "report": "zoo.testing.kit",
 }
 
-__all__ = ["CheckFailed", "checks", "conformance", "isolated", "perturb", "record_golden", "report"]
+__all__ = ["CheckFailed", "LoopbackHub", "checks", "conformance", "isolated", "perturb", "record_golden", "report"]
 
 
 def __getattr__(name: str) -> Any:

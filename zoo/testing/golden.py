@@ -19,9 +19,8 @@ from zoo.errors import SpecError
 from zoo.spec import ModelSpec, Weights
 from zoo.testing.failure import CheckFailed, require
 from zoo.testing.subject import difference, protocol_shape, run, whole_shape
-from zoo.weights import locate
+from zoo.weights.source import PACKAGED, packaged
 
-PACKAGED = "pkg://"
 AGREE = 1e-3  # of the largest logit: other processors round differently
 
 
@@ -75,7 +74,7 @@ def golden_clip(shape: Any) -> Tensor:
 
 
 def _record_of(weights: Weights) -> Path:
-    path = locate(weights.source)
+    path = packaged(weights.source)
     return path.with_name(f"{path.stem}.golden.json")
 
 

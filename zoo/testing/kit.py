@@ -20,6 +20,7 @@ from zoo.tasks import TASKS
 from zoo.testing import geometry, golden, networks, specs, streams
 from zoo.testing.failure import Check, CheckFailed
 from zoo.testing.world import restored
+from zoo.weights.source import PACKAGED
 
 # Once per plugin, and for every model; a task adds its own.
 OF_PLUGINS: dict[int, tuple[Check, ...]] = {1: (specs.check_discovery_is_light,)}
@@ -93,7 +94,7 @@ def checks(
         yield from _pairs([spec], _of_task(spec.task), version)
         if spec.streaming:
             yield from _pairs([spec], OF_STREAMS, version)
-        if any(weights.source.startswith(golden.PACKAGED) for weights in spec.weights.values()):
+        if any(weights.source.startswith(PACKAGED) for weights in spec.weights.values()):
             yield from _pairs([spec], OF_PACKAGED, version)
 
 
