@@ -14,8 +14,8 @@ from models import Tiny
 from safetensors.torch import save
 
 import zoo
-from zoo.loopback_hub import LoopbackHub, Request, ResetConnection, Response
 from zoo.testing import perturb
+from zoo.testing.loopback_hub import LoopbackHub, Request, ResetConnection, Response
 
 REPO, FILE = "acme/tiny", "model.safetensors"
 LABELS = ("a", "b", "c", "d", "e")

@@ -11,7 +11,7 @@ from faulty_hub import FILE, REPO, tiny_bytes, tiny_spec, tiny_weights
 
 import zoo
 from zoo.cli import commands
-from zoo.loopback_hub import LoopbackHub
+from zoo.testing.loopback_hub import LoopbackHub
 from zoo.weights.fetch import fetch
 
 DATA, OTHER = tiny_bytes(), tiny_bytes(seed=1)

@@ -26,7 +26,8 @@ LAYERS = [
     ["contract"],
     ["factory"],
     ["tasks"],
-    ["testing", "loopback_hub", "cli"],
+    ["testing", "scaffold"],
+    ["cli"],
     ["__main__"],
 ]
 LEVEL = {name: i for i, row in enumerate(LAYERS) for name in row}

@@ -115,7 +115,7 @@ def prepare(folder: Path, megabytes: float) -> int:
 
     import timm
 
-    from zoo.loopback_hub import LoopbackHub
+    from zoo.testing.loopback_hub import LoopbackHub
     from zoo.weights.fetch import fetch
 
     depth = max(1, round(megabytes / BLOCK_MB))

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction
     from zoo.video.clips import ViewsOption
 
-# A task's module has run(model, video, **options) and failed(model, video, error), both giving its result.
+# A task's module has run(model, video, **options) and failed(model, video, error), both giving its result, and may have
+# CHECKS = "package.module:CHECKS", its part of the conformance kit.
 TASKS = {"classification": "zoo.tasks.classification"}
 
 
