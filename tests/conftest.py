@@ -53,6 +53,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: Non
 
     Installed beforehand, and seen alone: a distribution called Video_Zoo, ours by its normalised name, with `r3d_18`.
     """
+    import zoo.factory  # noqa: F401  while what it needs is still on the path
+
     others = [p for p in sys.path if not list(Path(p or ".").glob("video_zoo-*.dist-info"))]
     monkeypatch.setattr(sys, "path", [str(tmp_path), *others])
     before = set(sys.modules)
