@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from zoo.spec import Preprocessing
 from zoo.video.frames import Frame
 
 Pixels = NDArray[np.uint8]
+LEAST_FPS, MOST_FPS = 1e-3, 1e6
 
 
 class Footage(Protocol):
@@ -37,7 +39,7 @@ def open_footage(video: Any, *, fps: float | None = None) -> Footage:
     if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(video, "read"):
         return _File(video)
     frames, name = _as_array(video)
-    if fps is None or not fps > 0:
+    if not isinstance(fps, Real) or not LEAST_FPS <= fps <= MOST_FPS:
         raise VideoError(f"{name} has no frame rate of its own, and fps={fps!r}", hint="pass fps=30, or what it is")
     return _Array(frames, name, float(fps))
 
@@ -94,7 +96,7 @@ class _Array:
 
 
 def _is_image(item: Any) -> bool:
-    return hasattr(item, "getbands") or getattr(item, "ndim", None) == 3
+    return hasattr(item, "getbands") or getattr(item, "ndim", None) in (2, 3)
 
 
 def _as_array(video: Any) -> tuple[Pixels, str]:
@@ -117,7 +119,12 @@ def _as_array(video: Any) -> tuple[Pixels, str]:
 
 
 def _stack(images: Iterable[Any], name: str) -> Pixels:
-    arrays = [np.asarray(im.convert("RGB") if hasattr(im, "convert") else im) for im in images]
+    try:
+        arrays = [np.asarray(im.convert("RGB") if hasattr(im, "convert") else im) for im in images]
+    except (OSError, ValueError) as error:  # pictures are decoded only now
+        raise VideoError(f"{name}: a picture cannot be decoded: {error}", hint="leave it out") from error
+    if not arrays:
+        raise VideoError(f"{name}: there are none", hint="give at least one image")
     if len(shapes := {a.shape for a in arrays}) > 1:
         raise VideoError(f"{name} have different shapes: {sorted(shapes)[:3]}", hint="give images of one size")
     return np.stack(arrays)
