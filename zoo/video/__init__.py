@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.video.frames import Frame, Frames, Report, iter_frames, read_frames
+    from zoo.video.frames import Frames, Report, iter_frames, read_frames
     from zoo.video.index import VideoIndex, probe
+    from zoo.video.picture import Frame
     from zoo.video.source import Limits
     from zoo.video.write import write_video
 
 _LAZY = {
-    "Frame": "zoo.video.frames",
+    "Frame": "zoo.video.picture",
     "Frames": "zoo.video.frames",
     "Limits": "zoo.video.source",
     "Report": "zoo.video.frames",

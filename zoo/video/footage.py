@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zoo.errors import VideoError
 from zoo.spec import Preprocessing
-from zoo.video.frames import Frame
+from zoo.video.picture import Frame
 
 Pixels = NDArray[np.uint8]
 
@@ -73,8 +73,15 @@ class _File:
     def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[Frame]:
         from zoo.video.select import select_frames
 
-        size, interpolation, antialias = preprocessing.resize, preprocessing.interpolation, preprocessing.antialias
-        return select_frames(self._source, wanted, size=size, interpolation=interpolation, antialias=antialias)
+        p = preprocessing
+        return select_frames(
+            self._source,
+            wanted,
+            index=self._index,
+            size=p.resize,
+            interpolation=p.interpolation,
+            antialias=p.antialias,
+        )
 
 
 class _Array:

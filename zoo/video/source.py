@@ -49,9 +49,9 @@ class Limits:
 class Guard:
     """What a call may still spend: every limit that FFmpeg does not keep for us."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: Limits, started: float | None = None) -> None:
         self.name, self.limits, self.bytes = name, limits, 0
-        self.started = time.monotonic()
+        self.started = time.monotonic() if started is None else started
 
     def check_frame(self, width: int, height: int) -> None:
         if width * height > self.limits.max_pixels:
@@ -67,6 +67,9 @@ class Guard:
         self.check_size(self.bytes)
         if packets > self.limits.max_frames:
             self._exceeded(f"more than {self.limits.max_frames} frames", "max_frames", self.limits.max_frames)
+        self.check_time()
+
+    def check_time(self) -> None:
         deadline = self.limits.deadline_s
         if deadline is not None and time.monotonic() - self.started > deadline:
             self._exceeded(f"not done after {deadline} s", "deadline_s", deadline)
@@ -91,10 +94,12 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(src: Any, limits: Limits) -> Iterator[OpenVideo]:
+def open_video(src: Any, limits: Limits, *, threads: int = 1, started: float | None = None) -> Iterator[OpenVideo]:
     """Open a path, bytes, or a seekable binary file object; close it afterwards.
 
     A file object is read from its first byte, and left at the position where it was.
+    threads: of the decoder. With more than one, frames next to damage are lost; only the fast path can take that.
+    started: since when `limits.deadline_s` runs, if not from now.
     """
     with ExitStack() as stack:
         name, readable = _readable(src, limits, stack)
@@ -102,11 +107,11 @@ def open_video(src: Any, limits: Limits) -> Iterator[OpenVideo]:
         container = stack.enter_context(
             av.open(readable, "r", options=OPTIONS, timeout=(limits.timeout_s, limits.timeout_s))
         )
-        guard = Guard(name, limits)
-        yield OpenVideo(container, _video_stream(container, guard), name, guard)
+        guard = Guard(name, limits, started)
+        yield OpenVideo(container, _video_stream(container, guard, threads), name, guard)
 
 
-def _video_stream(container: av.container.InputContainer, guard: Guard) -> av.VideoStream:
+def _video_stream(container: av.container.InputContainer, guard: Guard, threads: int) -> av.VideoStream:
     # The cover picture of a music file is a video stream too.
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
@@ -125,30 +130,40 @@ def _video_stream(container: av.container.InputContainer, guard: Guard) -> av.Vi
     guard.check_frame(context.width, context.height)
     # As an option of av.open this one would do nothing. Decoders count padding too; the exact check comes after them.
     context.options = {"max_pixels": str(2 * guard.limits.max_pixels + 128 * 128)}
-    # Frame threads lose frames next to an error, and the default would start a thread per core.
-    stream.thread_type, context.thread_count = "NONE", 1
+    # The default would start a thread per core.
+    stream.thread_type, context.thread_count = ("FRAME", threads) if threads > 1 else ("NONE", 1)
     return stream
+
+
+def name_of(src: Any) -> str:
+    """What to call a source in messages."""
+    if isinstance(src, str | os.PathLike):
+        return os.fsdecode(src)
+    if isinstance(src, bytes | bytearray | memoryview):
+        return f"<{len(src)} bytes>"
+    if callable(getattr(src, "read", None)):
+        return f"<{type(src).__name__} {getattr(src, 'name', '')}".rstrip() + ">"
+    return repr(src)[:80]
 
 
 def _readable(src: Any, limits: Limits, stack: ExitStack) -> tuple[str, Any]:
     """(name for messages, what av.open gets)."""
+    name = name_of(src)
     if isinstance(src, str | os.PathLike):
-        return _local_file(os.fsdecode(src), limits)
+        return _local_file(name, limits)
     if isinstance(src, bytes | bytearray | memoryview):
-        name = f"<{len(src)} bytes>"
         Guard(name, limits).check_size(len(src))
         if not len(src):
             raise VideoOpenError("there are no bytes to read", hint="the video is empty", source=name, reason="empty")
         return name, io.BytesIO(src)
     if callable(getattr(src, "read", None)):
-        name = f"<{type(src).__name__} {getattr(src, 'name', '')}".rstrip() + ">"
         reader = _Reader(src, name)
         stack.callback(reader.restore)
         return name, reader
     raise VideoOpenError(
-        f"a video cannot be a {type(src).__name__}: {src!r:.80}",
+        f"a video cannot be a {type(src).__name__}: {name}",
         hint="give a path, the bytes of a video file, or a file opened in binary mode",
-        source=repr(src)[:80],
+        source=name,
         reason="wrong type",
     )
 
