@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,6 +15,7 @@ import numpy as np
 
 from zoo.video import write_video
 
+os.environ.setdefault("SVT_LOG", "1")  # else it prints its settings for each clip
 SHARED = Path(__file__).parents[2] / "shared" / "videos"
 REAL = sorted(p.name for p in SHARED.glob("*") if p.suffix != ".md") if SHARED.is_dir() else []
 

@@ -16,7 +16,7 @@ from zoo.errors import VideoError, VideoLimitError
 from zoo.video.decode import Decode
 from zoo.video.index import VideoIndex
 from zoo.video.picture import Converter, Frame, Picture, Resize, Shape, Size, upright_shape
-from zoo.video.select import Selection
+from zoo.video.select import selection_of
 from zoo.video.source import Limits, name_of, open_video
 
 
@@ -60,6 +60,7 @@ def read_frames(
     antialias: bool = True,
     threads: int | None = None,
     on_error: str = "raise",
+    isolate: bool = False,
     limits: Limits = Limits(),  # noqa: B008  frozen
     _force_sequential: bool = False,
 ) -> Frames:
@@ -71,13 +72,15 @@ def read_frames(
     threads: at most this many; None is up to four, and one in the workers of a DataLoader. Reading in order takes one.
     on_error: "raise" on damage that a wanted frame may have to do with; "skip" counts only the frames that can be
     decoded, for which all before them have to be.
+    isolate: decode in a child process with limits, for files from strangers: even its crash is a VideoError.
     A number that the video does not have raises VideoError.
     """
     wanted = _integers(indices)
     rows: dict[int, list[int]] = {}
     for row, k in enumerate(wanted):
         rows.setdefault(k, []).append(row)
-    selection = Selection(
+    selection = selection_of(
+        isolate,
         src,
         sorted(rows),
         Resize(size, interpolation, antialias),

@@ -45,12 +45,23 @@ class VideoIndex:
     _table: PacketTable | None = field(default=None, repr=False, compare=False)
 
 
-def probe(src: Any, *, exact: bool = False, limits: Limits = Limits()) -> VideoIndex:  # noqa: B008  frozen
+def probe(
+    src: Any,
+    *,
+    exact: bool = False,
+    isolate: bool = False,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+) -> VideoIndex:
     """What is in a video. Reads the packets of mp4, mov, mkv and webm; decodes any other container.
 
     Damage inside a packet shows only when it is decoded: then the table says more frames than there are good ones.
     exact=True decodes every container, and counts what `read_frames(..., on_error="skip")` can give.
+    isolate=True reads in a child process with limits, whose crash is a VideoError.
     """
+    if isolate:
+        from zoo.video.isolate import isolated_probe
+
+        return isolated_probe(src, exact, limits)
     if exact:
         with open_video(src, limits) as video:
             return _from_frames(video, "asked for")

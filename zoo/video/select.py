@@ -41,16 +41,24 @@ def select_frames(
     interpolation: str = "bilinear",
     antialias: bool = True,
     threads: int | None = None,
+    isolate: bool = False,
     limits: Limits = Limits(),  # noqa: B008  frozen
 ) -> Generator[Frame]:
     """The frames with these numbers, sorted and different, as they arrive, in that order; only few are in memory.
 
     Raises as `read_frames` does, when the damage or the end of the video is reached.
     """
-    selection = Selection(
-        src, wanted, Resize(size, interpolation, antialias), index=index, threads=threads, limits=limits
-    )
-    return _without_repeats(selection)
+    resize = Resize(size, interpolation, antialias)
+    return _without_repeats(selection_of(isolate, src, wanted, resize, index=index, threads=threads, limits=limits))
+
+
+def selection_of(isolate: bool, src: Any, wanted: Sequence[int], resize: Resize, **options: Any) -> Selection:
+    """A Selection that decodes here, or in a child process."""
+    if not isolate:
+        return Selection(src, wanted, resize, **options)
+    from zoo.video.isolate import IsolatedSelection
+
+    return IsolatedSelection(src, wanted, resize, **options)  # type: ignore[return-value]  # has the same face
 
 
 def _without_repeats(selection: Selection) -> Generator[Frame]:

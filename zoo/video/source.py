@@ -37,6 +37,7 @@ class Limits:
 
     max_pixels: of one frame. max_frames: packets or frames gone through. max_bytes: of the file.
     timeout_s: for one blocking read (FFmpeg may take twice that). deadline_s: for the whole call.
+    max_memory: bytes that the child process of `isolate=True` may reserve.
     """
 
     max_pixels: int = 8192 * 4320
@@ -44,6 +45,7 @@ class Limits:
     max_bytes: int | None = None
     timeout_s: float = 20.0
     deadline_s: float | None = None
+    max_memory: int | None = 4 << 30
 
 
 class Guard:
@@ -102,10 +104,16 @@ def open_video(src: Any, limits: Limits, *, threads: int = 1, started: float | N
     started: since when `limits.deadline_s` runs, if not from now.
     """
     with ExitStack() as stack:
-        name, readable = _readable(src, limits, stack)
+        name, readable = resolve(src, limits, stack)
         stack.enter_context(translated(name, readable))
         container = stack.enter_context(
-            av.open(readable, "r", options=OPTIONS, timeout=(limits.timeout_s, limits.timeout_s))
+            av.open(
+                readable,
+                "r",
+                options=OPTIONS,
+                metadata_errors="replace",  # titles are not always the UTF-8 that they should be
+                timeout=(limits.timeout_s, limits.timeout_s),
+            )
         )
         guard = Guard(name, limits, started)
         yield OpenVideo(container, _video_stream(container, guard, threads), name, guard)
@@ -127,6 +135,10 @@ def _video_stream(container: av.container.InputContainer, guard: Guard, threads:
         if other is not stream:
             other.discard = av.stream.Discard.all
     context = stream.codec_context
+    if context is None:
+        raise VideoDecodeError(
+            f"{guard.name}: there is no decoder for its codec", hint=CONVERT, source=guard.name, reason="no decoder"
+        )
     guard.check_frame(context.width, context.height)
     # As an option of av.open this one would do nothing. Decoders count padding too; the exact check comes after them.
     context.options = {"max_pixels": str(2 * guard.limits.max_pixels + 128 * 128)}
@@ -146,7 +158,7 @@ def name_of(src: Any) -> str:
     return repr(src)[:80]
 
 
-def _readable(src: Any, limits: Limits, stack: ExitStack) -> tuple[str, Any]:
+def resolve(src: Any, limits: Limits, stack: ExitStack) -> tuple[str, Any]:
     """(name for messages, what av.open gets)."""
     name = name_of(src)
     if isinstance(src, str | os.PathLike):
