@@ -194,7 +194,7 @@ def test_a_decoder_that_hangs_is_killed_at_the_deadline(monkeypatch):
 
 @linux
 def test_memory_of_an_isolated_read_is_limited():
-    with pytest.raises(VideoError, match=r"max_memory|the decoder"):
+    with pytest.raises(VideoError, match=r"memory|the decoder"):
         probe(clip("b_frames.mp4"), isolate=True, limits=Limits(max_memory=1 << 20))
     with pytest.raises(VideoError):
         read_frames(clip("b_frames.mp4"), [0], isolate=True, limits=Limits(max_memory=300 << 20, max_pixels=1 << 40))

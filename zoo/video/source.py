@@ -268,6 +268,8 @@ def _explain(error: Exception, own: Exception | None) -> tuple[type[VideoError],
         return VideoOpenError, reason, "read it into bytes first, or save it to a file"
     if isinstance(error, av.ExitError):
         return VideoLimitError, "reading took too long", "pass limits=Limits(timeout_s=...) if the storage is slow"
+    if isinstance(error, MemoryError):
+        return VideoLimitError, "there is not enough memory", "free some, or pass isolate=True a larger max_memory"
     if isinstance(error, av.PermissionError):
         return VideoOpenError, "permission denied", "check who may read the file"
     if isinstance(error, av.ArgumentError | av.DemuxerNotFoundError):
