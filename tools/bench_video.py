@@ -7,8 +7,8 @@ and 10 min joined from the 60 s without re-encoding; hevc, vp9 and av1 at 480p. 
 and white blocks in the middle, so that any decoder's answer can be read, whatever its pixels. Every contender lives in
 a process of its own; rounds are interleaved; memory is that of the first round, above what the process had before. zoo
 forgets its index before each round. The lower bound decodes the same packets with the same skipping on the same
-threads, from an index made before, and converts nothing. torchcodec, decord and OpenCV are extras: one that is missing is a row that
-says so.
+threads, from an index made before, and converts nothing. torchcodec, decord and OpenCV are extras: one that is missing
+is a row that says so.
 """
 
 from __future__ import annotations

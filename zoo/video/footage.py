@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from zoo.errors import VideoError
 from zoo.spec import Preprocessing
 from zoo.video.picture import Frame
+from zoo.video.url import Url
 
 Pixels = NDArray[np.uint8]
 
@@ -30,11 +31,11 @@ class Footage(Protocol):
 
 
 def open_footage(video: Any, *, fps: float | None = None) -> Footage:
-    """One video: a path, bytes, a binary file object, uint8 frames `[T, H, W, 3]` or a list of images.
+    """One video: a path, bytes, a Url, a binary file object, uint8 frames `[T, H, W, 3]` or a list of images.
 
     fps: frames per second of an array or a list of images, which do not know it. Raises VideoError.
     """
-    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(video, "read"):
+    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, Url)) or hasattr(video, "read"):
         return _File(video)
     frames, name = _as_array(video)
     if fps is None or not fps > 0:
@@ -55,6 +56,8 @@ def name_of(video: Any) -> str:
         return os.fspath(video)
     if isinstance(video, (bytes, bytearray, memoryview)):
         return "<bytes>"
+    if isinstance(video, Url):
+        return video.name
     if hasattr(video, "read"):
         return str(getattr(video, "name", "<file>"))
     return "<images>" if isinstance(video, (list, tuple)) else "<array>"

@@ -119,6 +119,8 @@ def iter_frames(
 ) -> Generator[Frame]:
     """Every `stride`-th frame from frame `start` on, one at a time. Closing the generator closes the video.
 
+    src: also what can be read only once: a pipe, `sys.stdin.buffer`, a socket's file, `open_device(...)`. In such an
+    mp4 the table has to come first (ffmpeg's `-movflags +faststart`); mkv, webm, ts and raw h264 always work.
     With on_error="raise", damage raises when it is reached; the frames before it have been given.
     """
     if stride < 1 or start < 0:
@@ -127,7 +129,7 @@ def iter_frames(
 
 
 def _iterate(src: Any, stride: int, start: int, resize: Resize, strict: bool, limits: Limits) -> Generator[Frame]:
-    with open_video(src, limits) as video:
+    with open_video(src, limits, live=True) as video:
         decode, convert = Decode(video), Converter()
         stream = iter(decode)
         shape: Shape | None = None

@@ -13,6 +13,7 @@ from zoo.video.decode import Clock, Decode, Decoded
 from zoo.video.picture import quarter_turns, upright_shape
 from zoo.video.source import Limits, OpenVideo, open_video
 from zoo.video.table import Distrust, PacketTable, scan
+from zoo.video.url import Url
 
 # Indices of files that are kept in this process, and how many frames they may have together (about 100 bytes each).
 KEPT_FILES, KEPT_FRAMES = 64, 1_000_000
@@ -133,12 +134,13 @@ _kept: OrderedDict[Any, VideoIndex] = OrderedDict()
 
 def cache_key(src: Any, limits: Limits) -> Any:
     """What the index of a file is kept by; None for what is not a file. Limits that were passed once may not be now."""
-    if not isinstance(src, str | os.PathLike):
+    if not isinstance(src, str | os.PathLike | Url):
         return None
+    src = src.path() if isinstance(src, Url) else src
     try:
         path = os.path.abspath(os.fsdecode(src))  # noqa: PTH100  Path would have to be a file's name already
         status = os.stat(path)  # noqa: PTH116
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # opening it will say what is wrong
         return None
     return path, status.st_size, status.st_mtime_ns, limits
 

@@ -26,6 +26,7 @@ from zoo.video.picture import Frame, Picture, Resize, Shape
 from zoo.video.select import Selection
 from zoo.video.source import Guard, Limits, name_of, resolve
 from zoo.video.table import PacketTable
+from zoo.video.url import Url
 
 CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from zoo.video.isolate import child; child()"
 KINDS = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)}
@@ -108,6 +109,8 @@ def _child(src: Any, request: dict[str, Any], limits: Limits) -> Iterator[Iterat
 def _source(src: Any, limits: Limits) -> tuple[dict[str, Any], bytes]:
     if isinstance(src, str | os.PathLike):
         return {"path": os.fsdecode(src)}, b""
+    if isinstance(src, Url):
+        return {"path": str(src.path())}, b""
     if callable(getattr(src, "read", None)):
         try:
             position = src.tell()

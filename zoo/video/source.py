@@ -1,8 +1,8 @@
 """Opening a video without opening anything else, and turning whatever goes wrong into a VideoError.
 
-Nothing but a local regular file, bytes, or a binary file object is opened. A string is a path even if it looks like a
-URL, and a file that is a playlist opens neither other files nor sockets, not even from memory. FFmpeg's parsers remain
-a large surface: decode untrusted uploads in a process with limits.
+Nothing but a local regular file, bytes, or a binary file object is opened, unless a Url or a Device says so. A string
+is a path even if it looks like a URL, and a file that is a playlist opens neither other files nor sockets, not even
+from memory. FFmpeg's parsers remain a large surface: decode untrusted uploads with `isolate=True`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import av
 import av.stream
 
 from zoo.errors import NoVideoStreamError, VideoDecodeError, VideoError, VideoLimitError, VideoOpenError
+from zoo.video.url import Device, Url
 
 # Demuxers of real containers. Those of playlists (hls, concat, sdp, ...) are left out: they open what they name.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,ivf,mjpeg,rm,mpegvideo,m4v"
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
 
 CONVERT = "check that it plays elsewhere, or convert it with `ffmpeg -i INPUT -c:v libx264 out.mp4`"
-PATHS = "strings are local paths: download the video first and give its path or its bytes"
+PATHS = "strings are local paths; to let zoo download a video, pass zoo.video.Url('https://...')"
 
 
 @dataclass(frozen=True)
@@ -96,21 +97,26 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(src: Any, limits: Limits, *, threads: int = 1, started: float | None = None) -> Iterator[OpenVideo]:
-    """Open a path, bytes, or a seekable binary file object; close it afterwards.
+def open_video(
+    src: Any, limits: Limits, *, threads: int = 1, started: float | None = None, live: bool = False
+) -> Iterator[OpenVideo]:
+    """Open a path, bytes, a Url, or a seekable binary file object; close it afterwards.
 
     A file object is read from its first byte, and left at the position where it was.
     threads: of the decoder. With more than one, frames next to damage are lost; only the fast path can take that.
     started: since when `limits.deadline_s` runs, if not from now.
+    live: also take what can be read only once, from front to back: pipes, sockets and devices.
     """
     with ExitStack() as stack:
-        name, readable = resolve(src, limits, stack)
+        name, readable = resolve(src, limits, stack, live=live)
         stack.enter_context(translated(name, readable))
+        device = isinstance(src, Device)
         container = stack.enter_context(
             av.open(
                 readable,
                 "r",
-                options=OPTIONS,
+                format=src.format if device else None,
+                options=dict(src.options) if device else OPTIONS,
                 metadata_errors="replace",  # titles are not always the UTF-8 that they should be
                 timeout=(limits.timeout_s, limits.timeout_s),
             )
@@ -151,6 +157,8 @@ def name_of(src: Any) -> str:
     """What to call a source in messages."""
     if isinstance(src, str | os.PathLike):
         return os.fsdecode(src)
+    if isinstance(src, Url | Device):
+        return src.name
     if isinstance(src, bytes | bytearray | memoryview):
         return f"<{len(src)} bytes>"
     if callable(getattr(src, "read", None)):
@@ -158,20 +166,30 @@ def name_of(src: Any) -> str:
     return repr(src)[:80]
 
 
-def resolve(src: Any, limits: Limits, stack: ExitStack) -> tuple[str, Any]:
+def resolve(src: Any, limits: Limits, stack: ExitStack, *, live: bool = False) -> tuple[str, Any]:
     """(name for messages, what av.open gets)."""
     name = name_of(src)
     if isinstance(src, str | os.PathLike):
-        return _local_file(name, limits)
+        return name, _local_file(name, limits)
+    if isinstance(src, Url):
+        return name, _local_file(str(src.path()), limits)
+    if isinstance(src, Device) and live:
+        return name, src.name
     if isinstance(src, bytes | bytearray | memoryview):
         Guard(name, limits).check_size(len(src))
         if not len(src):
             raise VideoOpenError("there are no bytes to read", hint="the video is empty", source=name, reason="empty")
         return name, io.BytesIO(src)
     if callable(getattr(src, "read", None)):
+        if live and callable(getattr(src, "seekable", None)) and not src.seekable():
+            return name, _Pipe(src)
         reader = _Reader(src, name)
         stack.callback(reader.restore)
         return name, reader
+    if isinstance(src, Device):
+        raise VideoOpenError(
+            f"{name} is a device", hint="only iter_frames reads devices", source=name, reason="a device"
+        )
     raise VideoOpenError(
         f"a video cannot be a {type(src).__name__}: {name}",
         hint="give a path, the bytes of a video file, or a file opened in binary mode",
@@ -180,7 +198,7 @@ def resolve(src: Any, limits: Limits, stack: ExitStack) -> tuple[str, Any]:
     )
 
 
-def _local_file(path: str, limits: Limits) -> tuple[str, str]:
+def _local_file(path: str, limits: Limits) -> str:
     def refuse(reason: str, hint: str) -> VideoOpenError:
         return VideoOpenError(f"{path}: {reason}", hint=hint, source=path, reason=reason)
 
@@ -200,7 +218,7 @@ def _local_file(path: str, limits: Limits) -> tuple[str, str]:
     if not status.st_size:
         raise refuse("the file is empty", "download or copy it again")
     Guard(path, limits).check_size(status.st_size)
-    return path, "file:" + path  # takes URL schemes out of play
+    return "file:" + path  # takes URL schemes out of play
 
 
 class _Reader:
@@ -216,7 +234,7 @@ class _Reader:
         except Exception as error:
             raise VideoOpenError(
                 f"{name} cannot be read from its start: {error}",
-                hint="pass what its read() gives, or a file on disk",
+                hint="pass what its read() gives, or a file on disk; iter_frames reads a pipe",
                 source=name,
                 reason="not seekable",
             ) from error
@@ -244,6 +262,22 @@ class _Reader:
     def restore(self) -> None:
         if self.error is None:
             self.file.seek(self.position)
+
+
+class _Pipe:
+    """What can be read only once. Without `seek`, av does not try to."""
+
+    def __init__(self, file: Any) -> None:
+        # A buffered read waits until all is there; `read1` gives what has come.
+        self.get = getattr(file, "read1", file.read)
+        self.error: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self.get(size)  # type: ignore[no-any-return]
+        except Exception as error:
+            self.error = error
+            raise
 
 
 @contextmanager
