@@ -5,8 +5,8 @@
 Makes its files once, into FOLDER: 1080p h264 (x264 veryfast) with a keyframe every 30 and every 250 frames, 10 s, 60 s,
 and 10 min joined from the 60 s without re-encoding; hevc, vp9 and av1 at 480p. Each frame carries its number as black
 and white blocks in the middle, so that any decoder's answer can be read, whatever its pixels. Every contender lives in
-a process of its own; rounds are interleaved; memory is that of the first round, above what the process had before. zoo
-forgets its index before each round. The lower bound decodes the same packets with the same skipping on the same
+a process of its own; rounds are interleaved; memory is the peak above what the process had before. zoo forgets its
+index before each round. The lower bound decodes the same packets with the same skipping on the same
 threads, from an index made before, and converts nothing. torchcodec, decord and OpenCV are extras: one that is missing
 is a row that says so.
 """
@@ -14,6 +14,8 @@ is a row that says so.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import math
 import os
@@ -99,7 +101,7 @@ def read_number(picture: np.ndarray) -> int:
     block = SIZE / 24
     middle, left = CROP / 2, CROP / 2 - BITS * block / 2
     levels = [picture[int(middle), int(left + (bit + 0.5) * block)].mean() for bit in range(BITS)]
-    return sum((level > 117) << bit for bit, level in enumerate(levels))
+    return sum(int(level > 117) << bit for bit, level in enumerate(levels))
 
 
 def make(folder: Path, name: str) -> Path:
@@ -277,7 +279,9 @@ def _cpu() -> float:
 
 
 def _reset_peak() -> float:
-    """MiB that are used now; from here on the peak is counted."""
+    """MiB that are used now, after what was freed is given back; from here on the peak is counted."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
@@ -310,57 +314,55 @@ class Contender:
         return {"error": f"the process ended with {self.process.wait()}"}
 
     def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        self.process.kill()
         self.process.wait()
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def compare(path: Path, warm_up: Path, rounds: int) -> dict[str, list[dict[str, object]]]:
+Answers = dict[str, list[dict[str, object]]]
+
+
+def compare(contenders: dict[str, Contender], path: Path, rounds: int) -> Answers:
     *_, count, times, _ = FILES[path.stem]
     numbers = uniform(count * times, FRAMES)
-    contenders = {name: Contender(name) for name in CONTENDERS}
-    answers: dict[str, list[dict[str, object]]] = {name: [] for name in CONTENDERS}
-    try:
-        for contender in contenders.values():  # imports, thread pools
-            contender.ask(warm_up, [0])
-        for name in ("zoo, index kept", "lower bound"):
+    answers: Answers = {name: [] for name in contenders}
+    for name in ("zoo, index kept", "lower bound"):
+        if name in contenders:
             contenders[name].ask(path, numbers)
-        for _ in range(rounds):
-            for name, contender in contenders.items():
-                last = answers[name][-1:]
-                if not last or "wall" in last[0]:
-                    answers[name].append(contender.ask(path, numbers))
-    finally:
-        for contender in contenders.values():
-            contender.close()
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            if all("wall" in row for row in answers[name]):
+                answers[name].append(contender.ask(path, numbers))
     return answers
 
 
-def report(name: str, answers: dict[str, list[dict[str, object]]]) -> dict[str, float]:
-    """Prints the table of one file; gives zoo's wall time over the fastest exact peer's and over the lower bound's."""
+def report(name: str, answers: Answers) -> dict[str, float]:
+    """Prints the table of one file; gives zoo's times over those of the fastest exact peer and of the lower bound."""
     print(f"\n{name}\n  {'':38}{'exact':>8}{'wall s':>9}{'+-':>7}{'cpu s':>8}{'MiB':>7}{'wall / zoo':>12}")
     zoo_wall = _median(answers["zoo"], "wall")
     for contender, rows in answers.items():
-        if "wall" not in rows[0]:
-            ((kind, text),) = rows[0].items()
-            print(f"  {contender:38}  {kind}: {text}")
+        if "wall" not in rows[-1]:
+            print(f"  {contender:38}  {' '.join(map(str, next(iter(rows[-1].items()))))}")
             continue
-        walls = sorted(float(row["wall"]) for row in rows if "wall" in row)  # type: ignore[arg-type]
-        exact = f"{min(row['right'] for row in rows if 'wall' in row)}/{rows[0]['of']}" if rows[0]["of"] else "-"
+        walls = sorted(float(row["wall"]) for row in rows)  # type: ignore[arg-type]
+        exact = f"{min(row['right'] for row in rows)}/{rows[0]['of']}" if rows[0]["of"] else "-"  # type: ignore[type-var]
         print(
             f"  {contender:38}{exact:>8}{statistics.median(walls):9.3f}{(walls[-1] - walls[0]) / 2:7.3f}"
-            f"{_median(rows, 'cpu'):8.3f}{rows[0]['memory']:7.0f}{statistics.median(walls) / zoo_wall:12.2f}"
+            f"{_median(rows, 'cpu'):8.3f}{_median(rows, 'memory'):7.0f}{statistics.median(walls) / zoo_wall:12.2f}"
         )
-    exact = [p for p in PEERS if all(row.get("right") == FRAMES for row in answers[p])]
-    fastest = min(exact, key=lambda p: _median(answers[p], "wall"))
-    ratios = {
-        "peer": zoo_wall / _median(answers[fastest], "wall"),
-        "bound": zoo_wall / _median(answers["lower bound"], "wall"),
-    }
-    print(f"  zoo takes {ratios['peer']:.2f} of {fastest}, {ratios['bound']:.2f} of the lower bound", flush=True)
+    ratios = {}
+    exact_peers = [p for p in PEERS if p in answers and all(row.get("right") == FRAMES for row in answers[p])]
+    for field in ("wall", "cpu"):
+        fastest = min(exact_peers, key=lambda p: _median(answers[p], field), default="lower bound")
+        for kind, other in (("peer", fastest), ("bound", "lower bound")):
+            ratios[f"{field} {kind}"] = _median(answers["zoo"], field) / _median(answers[other], field)
+        print(
+            f"  {field}: zoo takes {ratios[f'{field} peer']:.2f} of {fastest}, "
+            f"{ratios[f'{field} bound']:.2f} of the lower bound",
+            flush=True,
+        )
     return ratios
 
 
@@ -372,7 +374,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", default=list(FILES))
+    parser.add_argument("--only", nargs="+", default=list(FILES), help="these files")
+    parser.add_argument("--without", nargs="+", default=[], help="contenders to leave out")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--make", action="store_true", help="make the files and stop")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
@@ -383,20 +386,25 @@ def main() -> None:
     paths = [make(options.folder, name) for name in options.only]
     if options.make:
         return None
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {sys.version.split()[0]}"
-    )
-    print(f"av {av.__version__}, numpy {np.__version__}; {FRAMES} frames, medians of {options.rounds} rounds")
-    warm_up = make(options.folder, "hevc_10s")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"Python {platform.python_version()}, av {av.__version__}, numpy {np.__version__}")
+    print(f"{FRAMES} frames, medians of {options.rounds} rounds", flush=True)
+    contenders = {name: Contender(name) for name in CONTENDERS if name not in options.without}
     results, ratios = {}, {}
-    for path in paths:
-        results[path.stem] = compare(path, warm_up, options.rounds)
-        ratios[path.stem] = report(path.stem, results[path.stem])
+    try:
+        warm_up = make(options.folder, "hevc_10s")
+        for contender in contenders.values():  # imports, thread pools
+            contender.ask(warm_up, [0])
+        for path in paths:
+            results[path.stem] = compare(contenders, path, options.rounds)
+            ratios[path.stem] = report(path.stem, results[path.stem])
+    finally:
+        for contender in contenders.values():
+            contender.close()
     h264 = [ratio for name, ratio in ratios.items() if name.startswith("h264")]
-    if h264:
-        for kind, against in (("peer", "the fastest exact peer"), ("bound", "the lower bound")):
-            values = [ratio[kind] for ratio in h264]
-            print(f"\nh264: {statistics.geometric_mean(values):.2f} of {against}, {max(values):.2f} at most")
+    for kind in h264[0] if h264 else ():
+        values = [ratio[kind] for ratio in h264]
+        print(f"h264, {kind}: {statistics.geometric_mean(values):.2f} on average, {max(values):.2f} at most")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     return None
