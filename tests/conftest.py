@@ -1,7 +1,8 @@
-"""Fake third parties, without pip: a module and an installed-metadata folder on sys.path."""
+"""Fake third parties, without pip: a module and an installed-metadata folder on sys.path. And no network."""
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,17 @@ import pytest
 
 hypothesis.settings.register_profile("zoo", deadline=None)  # on a busy machine a slow example proves nothing
 hypothesis.settings.load_profile("zoo")
+
+_connect = socket.socket.connect
+
+
+def _connect_on_this_machine(self: socket.socket, address: object) -> None:
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise AssertionError(f"a test wants to reach {address}")
+    _connect(self, address)
+
+
+socket.socket.connect = _connect_on_this_machine
 
 GOOD = """
 import zoo

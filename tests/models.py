@@ -34,3 +34,7 @@ class Tiny(VideoModel):
 
 def tiny(*, num_classes: int = 5, width: int = 4) -> Tiny:
     return Tiny(num_classes=num_classes, width=width)
+
+
+def fussy(*, width: int = 4) -> Tiny:
+    raise ValueError(f"width is {width}")

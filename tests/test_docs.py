@@ -31,7 +31,7 @@ def test_the_model_table_is_what_the_tool_writes():
 def desk(tmp_path_factory):
     """A folder with the files that the README speaks of."""
     folder = tmp_path_factory.mktemp("desk")
-    clip = zoo.synth.generate("pan_right", seed=1, seconds=3, fps=25, size=(120, 160))
+    clip = zoo.synth.generate("pan_right", seed=1, duration_s=3, fps=25, size=(120, 160))
     zoo.video.write_video(folder / "my_video.mp4", clip.frames, fps=25)
     (folder / "broken.mp4").write_bytes(b"not a video")
     torch.manual_seed(0)

@@ -229,9 +229,14 @@ def test_builders_that_break_the_contract_are_plugin_errors():
         zoo.register(zoo.ModelSpec(name="gone", builder="models:gone"))
         zoo.register(zoo.ModelSpec(name="lost", builder="no_such_module_at_all:build"))
         zoo.register(zoo.ModelSpec(name="wrong", builder=lambda: torch.nn.Linear(1, 1)))
-        for name in ("gone", "lost"):
-            with pytest.raises(PluginError, match="does not exist"):
-                zoo.build(f"local/{name}")
+        zoo.register(zoo.ModelSpec(name="fussy", builder="models:fussy"))
+        with pytest.raises(PluginError, match="models:gone failed: AttributeError"):
+            zoo.build("local/gone")
+        with pytest.raises(PluginError, match="does not exist"):
+            zoo.build("local/lost")
+        with pytest.raises(PluginError, match=r"local/fussy: .* failed: ValueError\('width is 3'\)") as caught:
+            zoo.build("local/fussy", width=3)
+        assert isinstance(caught.value.__cause__, ValueError)
         with pytest.raises(PluginError, match=r"gave Linear.*zoo\.VideoModel"):
             zoo.build("local/wrong")
 

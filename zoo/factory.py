@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from zoo import registry
 from zoo.contract import VideoModel
-from zoo.errors import PluginError, SpecError, UnknownModel, WeightsNotFound
+from zoo.errors import PluginError, SpecError, UnknownModel, WeightsNotFound, ZooError
 from zoo.spec import ModelSpec, Weights
 from zoo.weights import SafetensorsFile, load_into, locate, skip_init
 
@@ -144,16 +145,17 @@ def _instantiate(
     spec: ModelSpec, num_classes: int | None, kwargs: dict[str, Any], *, initialise: bool = True
 ) -> VideoModel:
     """Call the builder. Without `initialise` the parameters hold nothing yet, and every one has to be assigned."""
-    builder = _builder(spec)
+    with _plugin_code(spec):
+        builder: Any = registry.import_function(spec.builder) if isinstance(spec.builder, str) else spec.builder
+        signature = inspect.signature(builder)
     options = {**spec.kwargs, **kwargs}
     if num_classes is not None:
         options["num_classes"] = num_classes
-    signature = inspect.signature(builder)
     try:
         signature.bind(**options)
     except TypeError as wrong:
         raise TypeError(f"{spec.full_name}: {wrong}; its options are {', '.join(signature.parameters)}") from None
-    with nullcontext() if initialise else skip_init():
+    with _plugin_code(spec), nullcontext() if initialise else skip_init():
         model = builder(**options)
     if not isinstance(model, VideoModel):
         raise PluginError(
@@ -167,19 +169,22 @@ def _instantiate(
     return model
 
 
-def _builder(spec: ModelSpec) -> Any:
-    if callable(spec.builder):
-        return spec.builder
-    assert spec.builder is not None
+@contextmanager
+def _plugin_code(spec: ModelSpec) -> Iterator[None]:
+    """What goes wrong in a plugin's code is said to be the plugin's, and a missing package names the pip line."""
     try:
-        return registry.import_function(spec.builder)
+        yield
+    except ZooError:
+        raise
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
-        if package == spec.builder.partition(":")[0].partition(".")[0]:
+        if str(spec.builder).startswith((f"{package}.", f"{package}:")):
             raise PluginError(f"{spec.full_name}: its builder {spec.builder} does not exist") from missing
         raise ImportError(
             f"{spec.full_name} needs the package {package!r}, which is not installed: pip install {package}",
             name=package,
         ) from missing
-    except AttributeError as missing:
-        raise PluginError(f"{spec.full_name}: its builder {spec.builder} does not exist") from missing
+    except ImportError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{spec.full_name}: its builder {spec.builder} failed: {error!r}") from error

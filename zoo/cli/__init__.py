@@ -36,6 +36,10 @@ class _Commands(click.Group):
             raise _Failed(str(error)) from error
         except (ZooError, ImportError) as error:
             raise _Refused(str(error)) from error
+        except BrokenPipeError:
+            raise  # `zoo list | head` is no error
+        except OSError as error:
+            raise _Refused(f"{error.filename}: {error.strerror}") from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
