@@ -100,22 +100,27 @@ def scan(video: OpenVideo) -> Scan:
         raise Distrust(str(decode.damage[0]))
     if first is None or first.is_corrupt or not shown:
         raise Distrust("the first frame cannot be decoded")
-    reordered = bool(video.stream.codec_context.has_b_frames) and len(shown) > 1
-    table = _believed(pts, shown, keys, made_up=reordered and as_decoded)
+    reorders = bool(video.stream.codec_context.has_b_frames)
+    table = _believed(pts, shown, keys, reorders=reorders, as_decoded=as_decoded)
     clock = Clock(video.stream, video.container.format.name)
     times = [clock.tick(pts[row], durations[row]) for row in table.shown.tolist()]
     keyframes = set(keys)
     return Scan(table, first, clock, times, [row in keyframes for row in table.shown.tolist()])
 
 
-def _believed(pts: Sequence[int | None], shown: list[int], keys: list[int], made_up: bool) -> PacketTable:
+def _believed(
+    pts: Sequence[int | None], shown: list[int], keys: list[int], *, reorders: bool, as_decoded: bool
+) -> PacketTable:
+    """reorders: the decoder gives frames in another order than it takes them. as_decoded: times are in that order."""
     stamps: list[Any] = [pts[row] for row in shown]
     if None in stamps or pts[0] is None:
         raise Distrust("a packet without a time")
     if len(set(stamps)) != len(stamps):
         raise Distrust("two packets with one time")
-    if made_up:
+    if reorders and as_decoded and len(shown) > 1:
         raise Distrust("frames are reordered, but their times are not")
+    if not reorders and any(a > b for a, b in pairwise(stamps)):
+        raise Distrust("times are reordered, but the frames are not")
     key_pts: list[Any] = [pts[row] for row in keys]
     if any(a >= b for a, b in pairwise(key_pts)):
         raise Distrust("keyframes out of order")
