@@ -84,6 +84,7 @@ _MODELS = (
         paper="https://arxiv.org/abs/1712.04851",
         license="BSD-3-Clause",
         preprocessing=_S3D_PROTOCOL,
+        small={"window": (1, 1, 1)},
         # The least that leaves one 2x7x7 window to the head; torchvision writes 14 frames and 224 pixels.
         geometry=zoo.Geometry(min_frames=13, min_size=209),
     ),

@@ -1,6 +1,6 @@
 """The command line: thin calls of the public functions, with nothing heavy imported before it is needed.
 
-Exit codes: 0 all good, 1 a plugin failed (`zoo plugins`), 2 wrong use, 3 some videos failed.
+Exit codes: 0 all good, 1 a plugin failed (`zoo plugins`, `zoo check`), 2 wrong use, 3 some videos or downloads failed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from zoo import ZooError, __version__
-from zoo.cli import catalogue, videos
+from zoo.cli import authors, catalogue, videos, weights
 from zoo.errors import VideoError
 
 WRONG_USE = 2
@@ -54,7 +54,7 @@ def commands() -> None:
     """
 
 
-for command in (*catalogue.COMMANDS, *videos.COMMANDS):
+for command in (*catalogue.COMMANDS, *videos.COMMANDS, *weights.COMMANDS, *authors.COMMANDS):
     commands.add_command(command)
 
 
