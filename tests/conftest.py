@@ -8,7 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("zoo", deadline=None)  # on a busy machine a slow example proves nothing
+hypothesis.settings.load_profile("zoo")
 
 _connect = socket.socket.connect
 

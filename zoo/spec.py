@@ -20,7 +20,11 @@ FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SCHEMES = ("hf://", "pkg://")
 
-SAMPLERS = ("uniform", "consecutive", "resampled_tv", "dense_psf", "dense_mm", "segments_mm", "uniform_hf")
+SAMPLERS = (
+    *("uniform", "consecutive", "resampled_tv", "dense_psf", "dense_psf_offset", "subsample_ptv", "dense_mm"),
+    *("segments_mm", "segments_mm_twice", "uniform_mm", "uniform_hf", "head_hf"),
+    *("videomae_k400", "videomae_ssv2", "vjepa2_uniform"),
+)
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 ROUNDINGS = ("floor", "round", "ceil")
 ACTIVATIONS = ("softmax", "sigmoid", "none")

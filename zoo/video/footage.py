@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from zoo.errors import VideoError
 from zoo.spec import Preprocessing
-from zoo.video.frames import Frame
+from zoo.video.picture import Frame
+from zoo.video.url import Url
 
 Pixels = NDArray[np.uint8]
 LEAST_FPS, MOST_FPS = 1e-3, 1e6
@@ -32,11 +33,11 @@ class Footage(Protocol):
 
 
 def open_footage(video: Any, *, fps: float | None = None) -> Footage:
-    """One video: a path, bytes, a binary file object, uint8 frames `[T, H, W, 3]` or a list of images.
+    """One video: a path, bytes, a Url, a binary file object, uint8 frames `[T, H, W, 3]` or a list of images.
 
     fps: frames per second of an array or a list of images, which do not know it. Raises VideoError.
     """
-    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(video, "read"):
+    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, Url)) or hasattr(video, "read"):
         return _File(video)
     frames, name = _as_array(video)
     if not isinstance(fps, Real) or not LEAST_FPS <= fps <= MOST_FPS:
@@ -57,6 +58,8 @@ def name_of(video: Any) -> str:
         return os.fspath(video)
     if isinstance(video, (bytes, bytearray, memoryview)):
         return "<bytes>"
+    if isinstance(video, Url):
+        return video.name
     if hasattr(video, "read"):
         return str(getattr(video, "name", "<file>"))
     return "<images>" if isinstance(video, (list, tuple)) else "<array>"
@@ -75,8 +78,15 @@ class _File:
     def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[Frame]:
         from zoo.video.select import select_frames
 
-        size, interpolation, antialias = preprocessing.resize, preprocessing.interpolation, preprocessing.antialias
-        return select_frames(self._source, wanted, size=size, interpolation=interpolation, antialias=antialias)
+        p = preprocessing
+        return select_frames(
+            self._source,
+            wanted,
+            index=self._index,
+            size=p.resize,
+            interpolation=p.interpolation,
+            antialias=p.antialias,
+        )
 
 
 class _Array:
