@@ -1,6 +1,9 @@
 """Weights that a seed makes, and what PyTorchVideo's own builders say with them.
 
-python tests/cnn_reference.py       write tests/data/cnn_logits.safetensors (needs `pip install .[parity]`)
+python tests/cnn_reference.py       write tests/data/cnn_logits.safetensors
+
+That needs `pip install .[parity]`, and for MoViNet a checkout of github.com/Atze00/MoViNet-pytorch on the PYTHONPATH, as
+nobody has put it on PyPI.
 
 The networks here are those of the zoo with smaller crops: their windows cover 2 x 2 maps and the clips give 3 x 3, so
 that one window is not all there is.
@@ -42,6 +45,10 @@ SMALL = {  # frames of the small clips: more than a window, where the published 
     "x3d_l": 3,
 }
 SIDE, WINDOW_SIDE = 96, 2
+
+
+MOVINETS = tuple(name for name in SPECS if name.startswith("movinet"))
+MOVINET_CLIP = (5, 47)  # frames and side: odd and even maps, so that TensorFlow's padding is on both sides
 
 
 def build(name: str, **overrides: object) -> zoo.VideoModel:
@@ -109,6 +116,16 @@ def reference(name: str, *, published: bool = False) -> nn.Module:
     return model.eval()
 
 
+def movinet_reference(name: str) -> nn.Module:
+    """MoViNet-pytorch's network, as its published weights want it: with TensorFlow's padding."""
+    from movinets import MoViNet
+    from movinets.config import _C
+
+    _, size, form = name.split("_")
+    options = {"causal": form == "stream", "conv_type": "2plus1d" if form == "stream" else "3d"}
+    return MoViNet(_C.MODEL[f"MoViNet{size.upper()}"], num_classes=600, tf_like=True, **options).eval()
+
+
 def ask(model: nn.Module, name: str, x: Tensor) -> Tensor:
     """The reference's logits; SlowFast wants a list of two clips."""
     with torch.no_grad():
@@ -126,7 +143,10 @@ def main() -> None:
         model = reference(name)
         model.load_state_dict(seeded(model.state_dict()), strict=True)
         logits[name] = ask(model, name, clip(SMALL[name]))[0].contiguous()
-        print(name, logits[name].std().item())
+    for name in MOVINETS:
+        model = movinet_reference(name)
+        model.load_state_dict(seeded(model.state_dict()), strict=True)
+        logits[name] = ask(model, name, clip(*MOVINET_CLIP))[0].contiguous()
     save_file(logits, FILE)
 
 

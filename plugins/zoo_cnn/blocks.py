@@ -28,21 +28,26 @@ def for_convolutions(maps: Tensor) -> Tensor:
     return maps.contiguous(memory_format=torch.channels_last_3d) if maps.device.type == "cpu" else maps
 
 
-class Conv3d(nn.Conv3d):
-    """A convolution that takes and gives maps with their channels last on a CPU, where 1x1x1 is a matrix product.
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple, groups: int) -> Tensor:
+    """A 3D convolution that takes and gives maps with their channels last on a CPU, where 1x1x1 is a matrix product.
 
     The framework decides by the size of the maps and the number of threads whether oneDNN may have a convolution; those
     it may not have are slow, and lose the layout.
     """
+    if x.device.type != "cpu":
+        return F.conv3d(x, weight, bias, stride, padding, groups=groups)
+    if weight.shape[2:] != (1, 1, 1) or groups != 1:
+        return for_convolutions(F.conv3d(for_convolutions(x), weight, bias, stride, padding, groups=groups))
+    t, h, w = stride
+    rows = x[:, :, ::t, ::h, ::w].permute(0, 2, 3, 4, 1)  # [B, T, H, W, C], a view if channels are last
+    return F.linear(rows, weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
+
+
+class Conv3d(nn.Conv3d):
+    """`convolve` as a module."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
-            return super().forward(x)
-        if self.kernel_size != (1, 1, 1) or self.groups != 1:
-            return for_convolutions(super().forward(for_convolutions(x)))
-        t, h, w = self.stride
-        rows = x[:, :, ::t, ::h, ::w].permute(0, 2, 3, 4, 1)  # [B, T, H, W, C], a view if channels are last
-        return F.linear(rows, self.weight.flatten(1), self.bias).permute(0, 4, 1, 2, 3)
+        return convolve(x, self.weight, self.bias, self.stride, self.padding, self.groups)
 
 
 def conv(channels: int, out: int, kernel: Triple, stride: Triple = (1, 1, 1), groups: int = 1) -> Conv3d:
