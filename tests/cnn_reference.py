@@ -2,8 +2,8 @@
 
 python tests/cnn_reference.py       write tests/data/cnn_logits.safetensors
 
-That needs `pip install .[parity]`, and for MoViNet a checkout of github.com/Atze00/MoViNet-pytorch on the PYTHONPATH, as
-nobody has put it on PyPI.
+That needs `pip install .[parity]`, and for MoViNet a checkout of github.com/Atze00/MoViNet-pytorch on the PYTHONPATH,
+as nobody has put it on PyPI.
 
 The networks here are those of the zoo with smaller crops: their windows cover 2 x 2 maps and the clips give 3 x 3, so
 that one window is not all there is.
