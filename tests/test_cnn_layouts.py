@@ -104,18 +104,30 @@ def test_the_x3d_of_the_other_project_is_named(size: str) -> None:
         {pyslowfast_name(hub, key): value for key, value in ours(name).items()} for name in (hub, psf)
     )
     for layout, state in (("pytorchvideo", ours(psf)), ("pyslowfast", psf_names)):
-        with pytest.raises(WeightsMismatch, match=r"of PySlowFast.*such as x3d_s_psf"):
+        with pytest.raises(WeightsMismatch, match=r"file for x3d_..._psf.*such as x3d_s_psf"):
             function(hub, layout)(state)
-    with pytest.raises(WeightsMismatch, match=r"PyTorchVideo's hub.*such as x3d_s"):
+    with pytest.raises(WeightsMismatch, match=r"without _psf.*such as x3d_s"):
         function(psf, "pytorchvideo")(ours(hub))
     assert function(hub, "pyslowfast")(hub_names).keys() == ours(hub).keys()
 
 
 def test_what_is_not_known_keeps_its_name_and_two_names_never_become_one() -> None:
     tensor = torch.zeros(1)
-    assert layouts.pyslowfast({"optimizer.lr": tensor}) == {"optimizer.lr": tensor}
+    stem = {"s1.pathway0_stem.conv.weight": tensor}
+    assert layouts.pyslowfast({**stem, "optimizer.lr": tensor}) == {
+        "blocks.0.conv.weight": tensor,
+        "optimizer.lr": tensor,
+    }
     with pytest.raises(WeightsMismatch, match=r"two tensors .* 'blocks.5.proj.weight'"):
-        layouts.pyslowfast({"head.projection.weight": tensor, "blocks.5.proj.weight": tensor})
+        layouts.pyslowfast({**stem, "head.projection.weight": tensor, "blocks.5.proj.weight": tensor})
+
+
+def test_a_file_of_another_kind_is_left_to_others() -> None:
+    for spec in SPECS.values():
+        for layout in spec.layouts:
+            assert function(spec.name, layout)({"encoder.weight": torch.zeros(1)}) is None
+            if layout != "pyslowfast":
+                assert function(spec.name, layout)({"s1.pathway0_stem.conv.weight": torch.zeros(1)}) is None
 
 
 def test_every_layout_of_the_family_is_a_function() -> None:

@@ -44,14 +44,15 @@ class Layer(nn.Module):
 class C3D(zoo.VideoModel):
     """C3D. Features are the maps before the linear layers; `pre_logits` gives the paper's fc7, [B, 4096]."""
 
-    def __init__(self, num_classes: int, dropout: float) -> None:
+    def __init__(self, num_classes: int, dropout: float, thinner: int) -> None:
         super().__init__()
-        channels = 3
+        channels, self.hidden = 3, HIDDEN // thinner
         for name, out, _ in CONVOLUTIONS:
+            out = out // thinner
             self.add_module(name, Conv3d(channels, out, 3, padding=1))
             channels = out
-        self.fc6 = nn.Linear(512 * 4 * 4, HIDDEN)
-        self.fc7 = nn.Linear(HIDDEN, HIDDEN)
+        self.fc6 = nn.Linear(channels * 4 * 4, self.hidden)
+        self.fc7 = nn.Linear(self.hidden, self.hidden)
         self.fc8 = self._last_layer(num_classes)
         self.dropout = dropout
         self.num_features, self.num_classes = channels, num_classes
@@ -85,9 +86,9 @@ class C3D(zoo.VideoModel):
         self.fc8 = self._last_layer(num_classes).to(self.fc7.weight.device, self.fc7.weight.dtype)
 
     def _last_layer(self, num_classes: int) -> nn.Module:
-        return nn.Linear(HIDDEN, num_classes) if num_classes else nn.Identity()
+        return nn.Linear(self.hidden, num_classes) if num_classes else nn.Identity()
 
 
-def c3d(*, num_classes: int = 487, dropout: float = 0.5) -> C3D:
-    """C3D with the classes of Sports-1M."""
-    return C3D(num_classes, dropout)
+def c3d(*, num_classes: int = 487, dropout: float = 0.5, thinner: int = 1) -> C3D:
+    """C3D with the classes of Sports-1M. thinner: so many times fewer channels than published."""
+    return C3D(num_classes, dropout, thinner)

@@ -1,7 +1,8 @@
-"""From the key layouts of published files to ours: pure functions from {name: tensor} to {name: tensor}.
+"""From the key layouts of published files to ours: pure functions from {name: tensor} to {name: tensor}, or None.
 
-Ours are PyTorchVideo's hub names, MoViNet-pytorch's and torchvision's, so only the others need renaming. Nothing is
-dropped or made up here: what a network does not know is found out when it is loaded.
+None says that a file is not of this kind. Ours are PyTorchVideo's hub names, MoViNet-pytorch's and torchvision's, so
+only the others need renaming. Nothing is dropped or made up here: what a network does not know is found out when it
+is loaded.
 """
 
 from __future__ import annotations
@@ -32,9 +33,16 @@ def rename(state: StateDict, rules: Iterable[tuple[str, str]]) -> StateDict:
     return renamed
 
 
-def as_published(state: StateDict) -> StateDict:
-    """The file's names are ours."""
-    return dict(state)
+def as_published(state: StateDict) -> StateDict | None:
+    """PyTorchVideo's and MoViNet-pytorch's names are ours."""
+    return dict(state) if any(name.startswith(("blocks.0.", "blocks.b0_l0.")) for name in state) else None
+
+
+def _renamed_if(mark: str, state: StateDict, *rules: Rules) -> StateDict | None:
+    """Renamed, if a name begins with the mark of the layout."""
+    if not any(name.startswith(mark) for name in state):
+        return None
+    return rename(state, [rule for group in rules for rule in group])
 
 
 # --- PySlowFast: s1 is the stem, s2 to s5 the stages; pathways stand in names ----------------------------------------
@@ -73,58 +81,63 @@ _X3D: Rules = (
 )
 
 
-def pyslowfast(state: StateDict) -> StateDict:
+def _head(block: int) -> Rules:
+    return ((r"^head\.projection\.", f"blocks.{block}.proj."),)
+
+
+def pyslowfast(state: StateDict) -> StateDict | None:
     """PySlowFast's Slow."""
-    return rename(state, (*_ONE, *_STAGES, *_BLOCK, (r"^head\.projection\.", "blocks.5.proj.")))
+    return _renamed_if("s1.pathway0", state, _ONE, _STAGES, _BLOCK, _head(5))
 
 
-def pyslowfast_pooled(state: StateDict) -> StateDict:
+def pyslowfast_pooled(state: StateDict) -> StateDict | None:
     """PySlowFast's C2D and I3D, where a pooling over time counts as a block of ours."""
-    return rename(state, (*_ONE, *_STAGES_AROUND_POOL, *_BLOCK, (r"^head\.projection\.", "blocks.6.proj.")))
+    return _renamed_if("s1.pathway0", state, _ONE, _STAGES_AROUND_POOL, _BLOCK, _head(6))
 
 
-def pyslowfast_two_pathways(state: StateDict) -> StateDict:
+def pyslowfast_two_pathways(state: StateDict) -> StateDict | None:
     """PySlowFast's SlowFast."""
-    return rename(state, (*_TWO, *_STAGES, *_BLOCK, (r"^head\.projection\.", "blocks.6.proj.")))
+    return _renamed_if("s1.pathway1", state, _TWO, _STAGES, _BLOCK, _head(6))
 
 
 # --- X3D: two networks under one name ---------------------------------------------------------------------------------
 
 
-def pytorchvideo_x3d(state: StateDict) -> StateDict:
+def pytorchvideo_x3d(state: StateDict) -> StateDict | None:
     """The hub's X3D for the hub's X3D."""
     if SHORTCUT_NORM in state:
         raise WeightsMismatch(
-            "these are weights of the X3D of PySlowFast: they have a norm on the first shortcut",
-            hint="load them into the network whose name ends in _psf, such as x3d_s_psf",
+            "a file for x3d_..._psf: PySlowFast's X3D, with a norm on the first shortcut",
+            hint="load it into the network whose name ends in _psf, such as x3d_s_psf",
         )
-    return dict(state)
+    return as_published(state)
 
 
-def pyslowfast_x3d(state: StateDict) -> StateDict:
+def pyslowfast_x3d(state: StateDict) -> StateDict | None:
     """PySlowFast's X3D for PySlowFast's X3D."""
-    return rename(state, (*_X3D, *_ONE, *_STAGES, *_BLOCK, (r"^head\.projection\.", "blocks.5.proj.")))
+    return _renamed_if("s1.pathway0", state, _X3D, _ONE, _STAGES, _BLOCK, _head(5))
 
 
-def pytorchvideo_x3d_into_psf(state: StateDict) -> StateDict:
+def pytorchvideo_x3d_into_psf(state: StateDict) -> StateDict | None:
     """PyTorchVideo's names, but PySlowFast's network; the hub's files lack a norm."""
-    if SHORTCUT_NORM not in state:
+    if (published := as_published(state)) is not None and SHORTCUT_NORM not in published:
         raise WeightsMismatch(
-            "these are weights of the X3D of PyTorchVideo's hub: they have no norm on the first shortcut",
-            hint="load them into the network whose name does not end in _psf, such as x3d_s",
+            "a file for x3d_... without _psf: the hub's X3D, without a norm on the first shortcut",
+            hint="load it into the network whose name does not end in _psf, such as x3d_s",
         )
-    return dict(state)
+    return published
 
 
-def pyslowfast_x3d_into_hub(state: StateDict) -> StateDict:
+def pyslowfast_x3d_into_hub(state: StateDict) -> StateDict | None:
     """PySlowFast's names, but the hub's network; PySlowFast's own files have a norm too many."""
-    return pytorchvideo_x3d(pyslowfast_x3d(state))
+    converted = pyslowfast_x3d(state)
+    return None if converted is None else pytorchvideo_x3d(converted)
 
 
 # --- MMAction2 --------------------------------------------------------------------------------------------------------
 
 
-def mmaction2_c3d(state: StateDict) -> StateDict:
+def mmaction2_c3d(state: StateDict) -> StateDict | None:
     """MMAction2's C3D."""
     rules = ((r"^backbone\.", ""), (r"^(conv\d[ab])\.conv\.", r"\1."), (r"^cls_head\.fc_cls\.", "fc8."))
-    return rename(state, rules)
+    return _renamed_if("backbone.conv1a.", state, rules)

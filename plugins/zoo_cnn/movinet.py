@@ -241,7 +241,7 @@ class Block(nn.Module):
 class MoViNet(zoo.VideoModel):
     """A MoViNet. Where it is causal, `step` takes a stream in chunks of any length, and says what one pass would."""
 
-    def __init__(self, variant: str, causal: bool, num_classes: int, dropout: float) -> None:
+    def __init__(self, variant: str, causal: bool, num_classes: int, dropout: float, longest: int | None) -> None:
         super().__init__()
         channels, last, *stages = VARIANTS[variant]
         self.causal, self.dropout = causal, dropout
@@ -250,7 +250,7 @@ class MoViNet(zoo.VideoModel):
         self.blocks = nn.Sequential()
         self.starts = [0]
         for i, (out, blocks) in enumerate(stages):
-            for j, (expanded, kernel) in enumerate(block.split("/") for block in blocks.split()):
+            for j, (expanded, kernel) in enumerate(block.split("/") for block in blocks.split()[:longest]):
                 t, s = map(int, kernel)
                 stride = 2 if j == 0 and i != 3 else 1
                 self.blocks.add_module(f"b{i}_l{j}", Block(causal, channels, int(expanded), out, (t, s, s), stride))
@@ -322,6 +322,8 @@ class MoViNet(zoo.VideoModel):
         return Conv(self.causal, HIDDEN, num_classes, norm=False) if num_classes else nn.Identity()
 
 
-def movinet(*, variant: str, causal: bool, num_classes: int = 600, dropout: float = 0.2) -> MoViNet:
-    """A MoViNet of size "a0" to "a5". causal: the form that takes streams."""
-    return MoViNet(variant, causal, num_classes, dropout)
+def movinet(
+    *, variant: str, causal: bool, num_classes: int = 600, dropout: float = 0.2, longest: int | None = None
+) -> MoViNet:
+    """A MoViNet of size "a0" to "a5". causal: the form that takes streams. longest: of every stage, only its first."""
+    return MoViNet(variant, causal, num_classes, dropout, longest)

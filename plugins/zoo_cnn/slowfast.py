@@ -128,17 +128,22 @@ def slowfast(
     dropout: float = 0.5,
     head_pool: str = "window",
     slow_path: str = "linspace",
+    depth: int | None = None,
 ) -> SlowFast:
-    """SlowFast. slow_path: "linspace" as published, or "stride"; head_pool: "window" as published, or "global"."""
+    """SlowFast. slow_path: "linspace" as published, or "stride"; head_pool: "window" as published, or "global".
+
+    depth: other than the variant's.
+    """
     if slow_path not in ("linspace", "stride"):
         raise ValueError(f'slow_path={slow_path!r}: "linspace" as published, or "stride"')
     v = VARIANTS[variant]
+    depths = DEPTHS[depth or v.depth]
 
     def stage(i: int, channels: int, inner: int, stride: int) -> Pathways:
         slow = channels + 2 * (channels // BETA)
         pathways = (
-            res_stage(slow, inner, DEPTHS[v.depth][i], v.slow[i], stride),
-            res_stage(channels // BETA, inner // BETA, DEPTHS[v.depth][i], v.fast[i], stride),
+            res_stage(slow, inner, depths[i], v.slow[i], stride),
+            res_stage(channels // BETA, inner // BETA, depths[i], v.fast[i], stride),
         )
         return Pathways(*pathways, FastToSlow(4 * inner // BETA, v.fusion) if i < 3 else None)
 

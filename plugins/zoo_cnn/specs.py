@@ -45,6 +45,7 @@ _RESNETS = (
         "zoo_cnn.resnet3d:resnet3d",
         (8, 8),
         kwargs={"variant": "c2d_r50"},
+        small={"depth": 10},
         layouts=_layouts(pytorchvideo="as_published", pyslowfast="pyslowfast_pooled"),
         params=24_327_632,
         geometry=zoo.Geometry(min_frames=2),
@@ -56,6 +57,7 @@ _RESNETS = (
         "zoo_cnn.resnet3d:resnet3d",
         (8, 8),
         kwargs={"variant": "i3d_r50"},
+        small={"depth": 10},
         layouts=_layouts(pytorchvideo="as_published", pyslowfast="pyslowfast_pooled"),
         params=28_043_472,
         geometry=zoo.Geometry(min_frames=2),
@@ -67,6 +69,7 @@ _RESNETS = (
         "zoo_cnn.resnet3d:resnet3d",
         (8, 8),
         kwargs={"variant": "slow_r50"},
+        small={"depth": 10},
         layouts=_layouts(pytorchvideo="as_published", pyslowfast="pyslowfast"),
         params=32_454_096,
         description="SlowFast's slow pathway alone: a ResNet-50 that looks along time in its last two stages.",
@@ -76,6 +79,7 @@ _RESNETS = (
         "csn_r101",
         "zoo_cnn.csn:csn",
         (32, 2),
+        small={"depth": 10},
         layouts=_layouts(pytorchvideo="as_published"),
         params=22_213_776,
         description="A ResNet-101 whose 3x3x3 convolutions never mix channels: deep, and light for its depth.",
@@ -85,6 +89,7 @@ _RESNETS = (
         "r2plus1d_r50",
         "zoo_cnn.r2plus1d:r2plus1d",
         (16, 4),
+        small={"depth": 10},
         layouts=_layouts(pytorchvideo="as_published"),
         params=28_107_600,
         description="A ResNet-50 with each convolution split into one over time and one over space.",
@@ -98,6 +103,7 @@ _SLOWFASTS = tuple(
         "zoo_cnn.slowfast:slowfast",
         (frames, 2),
         kwargs={"variant": name},
+        small={"depth": 10},
         layouts=_layouts(pytorchvideo="as_published", pyslowfast="pyslowfast_two_pathways"),
         params=params,
         geometry=zoo.Geometry(min_frames=4, frames_multiple=4),  # every fourth frame goes to the slow pathway
@@ -133,6 +139,7 @@ _X3DS = tuple(
         "zoo_cnn.x3d:x3d",
         (frames, stride, test_crop),
         kwargs={"frames": frames, "crop": crop, **kwargs, **form},
+        small={"depth_factor": 0.2},
         layouts=_layouts(**layouts),
         params=params[which],
         description=f"A light network grown axis by axis, size {size.upper()}, as {source} has it.",
@@ -166,6 +173,7 @@ _MOVINETS = tuple(
         geometry=ANY_CLIP,
         # Ten seconds as one view of pixels in 0..1, as the paper has it; the resize is not stated there.
         preprocessing=zoo.Preprocessing(num_frames=frames, fps=fps, sampler="consecutive", resize=crop, crop=crop),
+        small={"longest": 1},
         layouts=_layouts(movinet_pytorch="as_published"),
     )
     for form, description in (
@@ -197,6 +205,7 @@ _C3D = zoo.ModelSpec(
         std=(1 / 255,) * 3,
         clips=10,
     ),
+    small={"thinner": 32},
     layouts=_layouts(mmaction2="mmaction2_c3d"),
 )
 
