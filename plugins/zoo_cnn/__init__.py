@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import zoo
+from zoo_cnn.specs import MODELS
 
 # The protocols by which torchvision measured its weights: the `transforms` and the frame rate, clip length and number
 # of clips of its `*_Weights`, and its reference script, which adds up the softmax of the clips of a video.
@@ -129,4 +130,4 @@ _MODELS = (
 @zoo.hookimpl
 def zoo_models() -> Iterable[zoo.ModelSpec]:
     """The architectures of this family."""
-    return _MODELS
+    return (*_MODELS, *MODELS)
