@@ -10,8 +10,8 @@ from zoo_transformer import checkpoints as c
 
 _LAYOUTS = "zoo_transformer.layouts"
 _CONFIGS = "zoo_transformer.configs"
-_CAMERA = zoo.Preprocessing(
-    num_frames=8, sampler="consecutive", resize=64, crop=64, mean=(0.45,) * 3, std=(0.225,) * 3, clips=4
+_CAMERA = zoo.Preprocessing(  # that of r2plus1d_tiny, so that one set of clips trains both
+    num_frames=8, sampler="consecutive", fps=8, resize=(64, 64), mean=(0.45,) * 3, std=(0.25,) * 3, clips=5
 )
 
 
@@ -55,7 +55,8 @@ def _videomae(name: str, params: int, weights: Mapping[str, Any], about: str, **
     return _network(name, "videomae", "VideoMAE", params, about, weights, kwargs=kwargs, **_VIDEOMAE)
 
 
-_TINY = {"dim": 128, "depth": 4, "heads": 4, "hidden": 256, "num_frames": 8, "image_size": 64, "patch_size": 8}
+_TINY = {"num_classes": 9, "dim": 128, "depth": 4, "heads": 4, "hidden": 256}
+_TINY_CLIP = {"num_frames": 8, "image_size": 64, "patch_size": 8}
 _VIDEOMAES = (
     # Six heads, as the authors trained it; transformers' config.json says 16, which costs half of the accuracy.
     _videomae("videomae_small", 22_033_936, c.VIDEOMAE_SMALL, "A small", dim=384, heads=6, hidden=1536),
@@ -69,7 +70,7 @@ _VIDEOMAES = (
         580_105,
         "A very small vision transformer over tubes of two frames, for questions about motion.",
         {},
-        kwargs=_TINY,
+        kwargs=_TINY | _TINY_CLIP,
         num_classes=9,
         paper="https://arxiv.org/abs/2203.12602",
         preprocessing=_CAMERA,
@@ -163,7 +164,7 @@ def _hiera(
         params,
         f"A hierarchical transformer that starts within small squares ({size.replace('_', ' ')}).",
         weights,
-        kwargs={"dim": dim, "heads": heads, "depths": depths},
+        kwargs={"dim": dim, "heads": heads, "depths": list(depths)},
         num_classes=400,
         paper="https://arxiv.org/abs/2306.00989",
         preprocessing=c.HIERA_K400,

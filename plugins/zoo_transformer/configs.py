@@ -195,10 +195,10 @@ def _protocol(
         if short_of_crop is not None and sides["crop"] is not None:
             crop = sides["crop"]
             sides["resize"] = int((crop if isinstance(crop, int) else crop[0]) * short_of_crop)
-    factor = (
-        _float(processor, "rescale_factor", rescale, 1e-6, 1e3) * 255 if _flag(processor, "do_rescale", True) else 255.0
-    )
-    shift = 1.0 if offset and _flag(processor, "offset", True) and _flag(processor, "do_rescale", True) else 0.0
+    factor, shift = 255.0, 0.0
+    if _flag(processor, "do_rescale", True):
+        factor *= _float(processor, "rescale_factor", rescale, 1e-6, 1e3)
+        shift = 1.0 if offset and _flag(processor, "offset", True) else 0.0
     mean, std = (0.0,) * 3, (1.0,) * 3
     if _flag(processor, "do_normalize", True):
         mean, std = _colours(processor, "image_mean"), _colours(processor, "image_std")

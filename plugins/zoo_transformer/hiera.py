@@ -114,7 +114,7 @@ class Hiera(GridModel):
         num_classes: int = 400,
         dim: int = 96,
         heads: int = 1,
-        depths: tuple[int, ...] = (2, 3, 16, 3),
+        depths: Sequence[int] = (2, 3, 16, 3),
         num_frames: int = 16,
         image_size: int = 224,
         drop_path: float = 0.0,
