@@ -5,17 +5,20 @@ Needs the extra `parity`. Every parameter of the reference is perturbed, and its
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
 import torch
 import transformer_references as refs
+from safetensors.torch import load_file
 from torchvision.models import video
 
 import zoo
 import zoo_transformer
 from zoo.testing import perturb
+from zoo_transformer import configs
 from zoo_transformer.mvit import MViT
 from zoo_transformer.swin3d import Swin3D
 
@@ -313,3 +316,50 @@ def test_small_networks_of_swin3d_are_equal_to_the_bit(clip):
     network = perturb(made[0]).eval()
     with torch.no_grad():
         assert torch.equal(ours(refs.clip_of(clip)), network(refs.clip_of(clip)))
+
+
+# --- folders as transformers writes them ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in refs.CASES if not name.startswith("hiera")])
+def test_a_folder_that_transformers_wrote_says_how_to_build_its_network(name, tmp_path):
+    case = refs.CASES[name]
+    network = refs.reference(case)
+    network.save_pretrained(tmp_path)
+    found = getattr(configs, case.family)(json.loads((tmp_path / "config.json").read_text()))
+    ours = refs.NETWORKS[case.family](num_classes=found["num_classes"], **found["kwargs"]).eval()
+    ours.load_state_dict(refs.LAYOUTS[case.family](load_file(tmp_path / "model.safetensors")), strict=True)
+    clip = refs.clip_of(case.clip)
+    wanted, _ = refs.run(network, case, clip)
+    with torch.no_grad():
+        assert difference(ours(clip), wanted) <= LIMIT
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("VideoMAE", {}),
+        ("Timesformer", {"image_mean": [0.45] * 3, "image_std": [0.225] * 3, "size": {"shortest_edge": 230}}),
+        ("Vivit", {"size": {"shortest_edge": 224}}),
+        ("VJEPA2", {"crop_size": 256}),
+    ],
+)
+def test_a_protocol_from_a_processor_makes_its_pixels(kind, options, tmp_path):
+    import transformers
+
+    processor = getattr(transformers, f"{kind}VideoProcessor")(**options)
+    processor.save_pretrained(tmp_path)
+    (file,) = tmp_path.glob("*.json")
+    family = kind.lower()
+    config = {"model_type": family, "architectures": [f"{kind.replace('Mae', 'MAE')}ForVideoClassification"]}
+    frames = {"num_frames": 4} if family != "vjepa2" else {"frames_per_clip": 4}
+    protocol = getattr(configs, family)(config | frames, json.loads(file.read_text()))["preprocessing"]
+    video_frames = torch.randint(
+        0, 256, (4, 270, 400, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    wanted = processor(video_frames.permute(0, 3, 1, 2), return_tensors="pt")
+    wanted = wanted["pixel_values_videos" if family == "vjepa2" else "pixel_values"][0].transpose(0, 1)
+    got = zoo.load_clips(protocol, video_frames.numpy(), fps=4).data[0]
+    assert got.shape == wanted.shape
+    # A level of grey is 4e-3 before the normalisation: a resize that rounds elsewhere would be far above this.
+    assert (got - wanted).abs().max() <= 1e-6 * max(1.0, float(wanted.abs().max()))

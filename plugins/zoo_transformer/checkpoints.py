@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import zoo
+from zoo_transformer.pins import PINS
 
 NON_COMMERCIAL = "cc-by-nc-4.0"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -25,16 +26,23 @@ def _top1(value: float, dataset: str, by: str, url: str) -> zoo.Metric:
     return zoo.Metric(name="acc@1", value=value, dataset=dataset, origin="published", by=by, split="val", url=url)
 
 
+def _file(repo: str, revision: str) -> dict[str, Any]:
+    """Source, digest and size of a repository's safetensors file."""
+    source = f"hf://{repo}/model.safetensors@{revision}"
+    if source not in PINS:
+        return {"source": source}
+    commit, sha256, size = PINS[source]
+    return {"source": f"hf://{repo}/model.safetensors@{commit}", "sha256": sha256, "size": size}
+
+
 def _hub(repo: str, data: str, revision: str = "main", *, tuned: bool = True, **fields: Any) -> zoo.Weights:
     """A repository of transformers' format with a safetensors file."""
     dataset, classes = DATASETS[data]
-    fields.setdefault("training_data", dataset)
     return zoo.Weights(
-        source=f"hf://{repo}/model.safetensors@{revision}",
-        layout=fields.pop("layout", "transformers"),
+        **{"layout": "transformers", "training_data": dataset, **fields},
+        **_file(repo, revision),
         num_classes=classes if tuned else 0,
         url=f"https://huggingface.co/{repo}",
-        **fields,
     )
 
 
@@ -43,7 +51,7 @@ def _pickled(repo: str, data: str, **fields: Any) -> zoo.Weights:
     url = f"https://huggingface.co/{repo}"
     origin = {"url": f"{url}/resolve/main/pytorch_model.bin", "format": "transformers"}
     whole = _hub(repo, data, **fields)
-    return replace(whole, source="", origin=origin)
+    return replace(whole, source="", sha256="", size=None, origin=origin)
 
 
 # --- VideoMAE: the authors' README; clips of every fourth frame, five along time and three across for Kinetics,
@@ -168,7 +176,7 @@ def vjepa2_protocol(frames: int, stride: int, crop: int, clips: int, crops: int)
 
 def _vjepa2_encoder(name: str, crop: int, license: str, **kwargs: Any) -> zoo.Weights:
     return zoo.Weights(
-        source=f"hf://facebook/vjepa2-{name}/model.safetensors@main",
+        **_file(f"facebook/vjepa2-{name}", "main"),
         layout="transformers",
         num_classes=0,
         kwargs={"pooler_depth": None, **kwargs},
