@@ -146,11 +146,11 @@ class Hiera(GridModel):
         self._initialise()
 
     def _initialise(self) -> None:
-        nn.init.trunc_normal_(self.embed_patches.space, std=0.02)
-        nn.init.trunc_normal_(self.embed_patches.time, std=0.02)
+        nn.init.normal_(self.embed_patches.space, std=0.02)
+        nn.init.normal_(self.embed_patches.time, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv3d):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear | nn.LayerNorm):
                 nn.init.constant_(module.bias, 0.02)  # the authors' choice
 

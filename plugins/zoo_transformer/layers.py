@@ -166,10 +166,14 @@ def drop_rates(most: float, depth: int) -> list[float]:
 
 
 def initialise(model: nn.Module, std: float = 0.02) -> None:
-    """Weights from a normal distribution cut at two, biases zero: how these networks start training."""
+    """Normal weights, zero biases: how these networks start training.
+
+    Papers cut the distribution at two, which is 100 standard deviations and never happens; `trunc_normal_` would look
+    for it in every weight, even in those that a file is about to replace.
+    """
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=std)
+            nn.init.normal_(module.weight, std=std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -180,7 +184,7 @@ def new_head(model: zoo.VideoModel, dim: int, num_classes: int) -> nn.Module:
         return nn.Identity()
     like = next(model.parameters())
     head = nn.Linear(dim, num_classes, device=like.device, dtype=like.dtype)
-    nn.init.trunc_normal_(head.weight, std=0.02)
+    nn.init.normal_(head.weight, std=0.02)
     nn.init.zeros_(head.bias)
     return head
 

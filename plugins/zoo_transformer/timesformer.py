@@ -169,8 +169,8 @@ class TimeSformer(zoo.VideoModel):
         self.num_classes = num_classes
         self.head: nn.Module = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
         initialise(self)
-        nn.init.trunc_normal_(self.embed_patches.cls_token, std=0.02)
-        nn.init.trunc_normal_(self.embed_patches.space, std=0.02)
+        nn.init.normal_(self.embed_patches.cls_token, std=0.02)
+        nn.init.normal_(self.embed_patches.space, std=0.02)
 
     def stages(self) -> dict[str, nn.Module]:
         stages: dict[str, nn.Module] = {"embed": self.embed_patches}  # [B, T, 1 + P, D], as all that follow

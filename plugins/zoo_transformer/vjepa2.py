@@ -147,7 +147,7 @@ class VJEPA2(GridModel):
         self.head: nn.Module = nn.Linear(dim, num_classes) if num_classes else nn.Identity()
         initialise(self)
         if self.pooler is not None:
-            nn.init.trunc_normal_(self.pooler.query, std=0.02)
+            nn.init.normal_(self.pooler.query, std=0.02)
 
     def stages(self) -> dict[str, nn.Module]:
         blocks = {f"block{i}": block for i, block in enumerate(self.blocks)}
