@@ -22,7 +22,7 @@ def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     made = {}
     for label in ("pan_left", "zoom_in"):
-        clip = zoo.synth.generate(label, seed=7, seconds=2.0, fps=25, size=(96, 128), distract=False)
+        clip = zoo.synth.generate(label, seed=7, duration_s=2.0, fps=25, size=(96, 128), distract=False)
         made[label] = folder / f"{label}.mp4"
         zoo.video.write_video(made[label], clip.frames, fps=25)
     made["broken"] = folder / "broken.mp4"
@@ -116,6 +116,7 @@ def test_some_bad_files_give_three_and_the_rest_is_done(clips):
         ["predict", "CLIP", "--model", "no_such_model"],
         ["predict", "CLIP", "--device", "abacus"],
         ["embed", "CLIP"],
+        ["embed", "CLIP", "-o", "no_such_folder/features.safetensors"],
         ["frames", "CLIP", "-o", "DIR", "-n", "2", "--every", "1"],
         ["frames", "CLIP", "-o", "DIR", "--at", "soon"],
         ["frames", "CLIP", "-o", "DIR", "--at", "99"],
@@ -147,15 +148,16 @@ def test_frames_are_the_frames_and_say_which(clips, tmp_path):
         "frame_000031_0001.240s.png",
         "frame_000043_0001.720s.png",
     ]
-    picture = Image.open(lines[2])
-    assert (picture.size, picture.mode) == ((128, 96), "RGB")
-    assert (zoo.video.read_frames(clips["pan_left"], [31]).data[0] == picture).all()
+    with Image.open(lines[2]) as picture:
+        assert (picture.size, picture.mode) == ((128, 96), "RGB")
+        assert (zoo.video.read_frames(clips["pan_left"], [31]).data[0] == picture).all()
     assert len(run("frames", clips["pan_left"], "-o", tmp_path / "every", "--every", "0.5").stdout.splitlines()) == 4
     jpegs = run(
         "frames", clips["pan_left"], "-o", tmp_path, "--at", "0,1.0", "--format", "jpg", "--size", "48"
     ).stdout.split()
     assert jpegs[1].endswith("frame_000025_0001.000s.jpg")
-    assert Image.open(jpegs[1]).size == (64, 48)
+    with Image.open(jpegs[1]) as picture:
+        assert picture.size == (64, 48)
 
 
 def test_demo_makes_a_video_and_names_its_motion(tmp_path):
@@ -166,6 +168,18 @@ def test_demo_makes_a_video_and_names_its_motion(tmp_path):
     assert zoo.video.probe(output).n_frames == 90
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(clips, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = run("frames", clips["pan_left"], "-o", tmp_path / "file" / "frames", code=2)
+    assert "Error" in result.stderr
+    assert "Traceback" not in result.output
+
+
 def test_the_module_runs_and_a_closed_pipe_is_quiet():
     done = subprocess.run([sys.executable, "-m", "zoo", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["zoo,", "version", zoo.__version__]
+    listing = subprocess.Popen([sys.executable, "-m", "zoo", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    listing.stdout.close()
+    assert listing.stderr.read() == b""
+    listing.stderr.close()
+    listing.wait(60)

@@ -21,7 +21,8 @@ from zoo.errors import (
     WeightsNotFound,
 )
 from zoo.testing import perturb
-from zoo.weights import locate, skip_init
+from zoo.weights.fetch import fetch
+from zoo.weights.skip_init import skip_init
 
 LABELS = ("a", "b", "c", "d", "e")
 PROTOCOL = zoo.Preprocessing(num_frames=4, resize=(16, 16))
@@ -214,7 +215,7 @@ def test_impostors_are_named(shelf, tmp_path, content, what):
 )
 def test_a_packaged_source_stays_inside_its_package(source):
     with pytest.raises(WeightsNotFound):
-        locate(source)
+        fetch(source)
 
 
 def test_a_file_cut_under_a_living_model_does_not_reach_it(shelf, file):
@@ -259,6 +260,16 @@ def test_skip_init_leaves_the_random_numbers_alone_and_only_in_its_block():
     one = Tiny()
     torch.manual_seed(3)
     assert torch.equal(Tiny().fc.weight, one.fc.weight)
+
+
+def test_skip_init_does_not_look_at_values_that_will_be_replaced(monkeypatch):
+    weight = torch.nn.Parameter(torch.full((64, 64), 9.0))  # out of bounds: it would be drawn again and again
+    monkeypatch.setattr(torch, "where", lambda *args: pytest.fail("draws again"))
+    before = torch.get_rng_state()
+    with skip_init():
+        torch.nn.init.trunc_normal_(weight, std=0.02)
+    assert weight.min() == 9.0
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_create_is_a_function_of_its_arguments_in_threads(shelf, state):

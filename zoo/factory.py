@@ -12,9 +12,13 @@ import torch
 
 from zoo import registry
 from zoo.contract import VideoModel
-from zoo.errors import PluginError, SpecError, UnknownModel, WeightsNotFound, ZooError
+from zoo.errors import PluginError, SpecError, UnknownModel, WeightsMismatch, WeightsNotFound, ZooError
 from zoo.spec import ModelSpec, Weights
-from zoo.weights import SafetensorsFile, load_into, locate, skip_init
+from zoo.weights.assign import load_into
+from zoo.weights.fetch import Fetched, fetch
+from zoo.weights.repository import Repository, is_repository, open_repository
+from zoo.weights.safetensors_file import SafetensorsFile
+from zoo.weights.skip_init import skip_init
 
 
 def build(name: str, *, num_classes: int | None = None, **kwargs: Any) -> VideoModel:
@@ -38,48 +42,75 @@ def create(
     num_classes: int | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    endpoint: str | None = None,
+    cache_dir: str | Path | None = None,
     **kwargs: Any,
 ) -> VideoModel:
     """A model by name, in evaluation mode.
 
     name: "architecture.tag" gives these weights, "architecture" random ones unless `pretrained` is True (the default
-    tag) or a tag.
+    tag) or a tag. "hf-hub:owner/repo@revision" and "local-dir:path" give what a repository in zoo's own format holds.
     num_classes: another number than the weights' replaces the last layer by a new, random one; `labels` is then None.
     dtype: of parameters and buffers; None is float32 whatever the file holds. kwargs: options of the builder.
+    endpoint, cache_dir: of the Hub; None is what its client is set to (HF_ENDPOINT, HF_HOME).
     Raises UnknownModel, WeightsError, TypeError for an option that the builder does not take, PluginError.
     """
-    spec, weights = registry.default.find(name)
-    weights = _choose(spec, weights, pretrained)
-    if weights is None:
-        model = _instantiate(spec, num_classes, kwargs)
+    if dtype is not None and not dtype.is_floating_point:
+        raise SpecError(f"dtype={dtype}", hint="a floating-point type, such as torch.bfloat16")
+    _check_device(device)
+    if is_repository(name):
+        if pretrained not in (None, True):
+            raise SpecError(f"{name} with pretrained={pretrained!r}", hint="leave pretrained away")
+        opened = open_repository(name, endpoint=endpoint, cache_dir=cache_dir)
+        spec, weights = _registered(opened), opened.weights
+        file = opened.file()
     else:
-        model = _with_weights(spec, weights, num_classes, kwargs)
-    return place(model, device, dtype).eval()
+        spec, chosen = registry.default.find(name)
+        if (found := _choose(spec, chosen, pretrained)) is None:
+            return place(_instantiate(spec, num_classes, kwargs), device, dtype).eval()
+        weights = found
+        file = fetch(weights, name=f"{spec.full_name}.{weights.tag}", endpoint=endpoint, cache_dir=cache_dir)
+    model = _with_weights(spec, weights, file, kwargs, device, dtype)
+    if num_classes is not None and num_classes != model.num_classes:
+        model.reset_classifier(num_classes)
+        model.labels = None
+    return place(model, device, dtype).eval()  # what the file does not hold: computed buffers, a new head
 
 
 def place(model: VideoModel, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> VideoModel:
     """The model itself, moved. Raises SpecError for a device that does not exist here."""
-    try:
-        return model.to(device=device, dtype=dtype)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise SpecError(
-            f"the model cannot be put on device {str(device)!r}: {reason}", hint='"cpu" always works'
-        ) from error
+    _check_device(device)
+    return model.to(device=device, dtype=dtype)
 
 
-def load(model: VideoModel, source: str | Path) -> VideoModel:
+def load(
+    model: VideoModel, source: str | Path, *, endpoint: str | None = None, cache_dir: str | Path | None = None
+) -> VideoModel:
     """Put weights into a model, and give it back. Every tensor has to fit, else WeightsMismatch and nothing is changed.
 
-    source: a tag of the model's spec, a path of a .safetensors file, or "pkg://package/path".
-    A tag brings its labels and preprocessing; with a file the model keeps its preprocessing and has no labels.
+    source: a tag of the model's spec, a path of a .safetensors file, "hf://owner/repo/file@revision",
+    "pkg://package/path", "hf-hub:owner/repo@revision" or "local-dir:path". The file may name its tensors as the model
+    does, or in one of the spec's layouts. The model keeps its device and its floating-point type.
+    A tag and a repository bring labels and preprocessing; with a file the model keeps its preprocessing and has no
+    labels.
+    endpoint, cache_dir: of the Hub, as in `create`.
     """
     spec = model.spec
     name = spec.full_name if spec else type(model).__name__
     if isinstance(source, str) and spec is not None and source in spec.weights:
         weights = spec.weights[source]
-        load_into(model, _open(spec, weights), name=name)
+        file = fetch(weights, name=f"{name}.{source}", endpoint=endpoint, cache_dir=cache_dir)
+        _assign(model, file, weights.layout)
         _adopt(model, weights)
+        return model
+    if isinstance(source, str) and is_repository(source):
+        opened = open_repository(source, endpoint=endpoint, cache_dir=cache_dir)
+        if opened.config.architecture != name:
+            raise WeightsMismatch(
+                f"{source} is a {opened.config.architecture}, not a {name}", hint=f"use zoo.create({source!r})"
+            )
+        _assign(model, opened.file())
+        _adopt(model, opened.weights)
         return model
     path_like = isinstance(source, Path) or any(mark in source for mark in ("/", "\\", "."))
     if not path_like:
@@ -87,7 +118,7 @@ def load(model: VideoModel, source: str | Path) -> VideoModel:
         raise UnknownModel(
             f"{name} has no weights {source!r}", hint=f"its tags are {tags}" if tags else "give a file's path"
         )
-    load_into(model, SafetensorsFile(locate(source)), name=name)
+    _assign(model, fetch(source, name=name, endpoint=endpoint, cache_dir=cache_dir))
     model.weights = model.labels = None
     return model
 
@@ -114,25 +145,81 @@ def _tags(spec: ModelSpec) -> str:
     return ", ".join(spec.weights) or "none yet"
 
 
-def _with_weights(spec: ModelSpec, weights: Weights, num_classes: int | None, kwargs: dict[str, Any]) -> VideoModel:
-    file = _open(spec, weights)
+def _registered(opened: Repository) -> ModelSpec:
+    """The spec of a repository's architecture, which has to be installed: code never comes from a repository."""
+    config = opened.config
+    try:
+        spec = registry.default.info(config.architecture)
+    except UnknownModel as unknown:
+        brings = f"{config.plugin!r} is said to bring it: " if config.plugin else "it comes with a plugin: "
+        raise UnknownModel(
+            f"{opened.name} is a {config.architecture!r}, which is not registered",
+            hint=f"{brings}if you trust it, run `pip install {config.plugin or 'PLUGIN'}`",
+        ) from unknown
+    parameters = _builder(spec)[1].parameters.values()
+    options = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    if unknown_options := sorted(config.kwargs.keys() - options):
+        raise WeightsMismatch(
+            f"{opened.name}: {config.architecture} has no option {unknown_options[0]!r:.80}",
+            hint=f"its options are {', '.join(sorted(options))}",
+        )
+    return spec
+
+
+def _with_weights(
+    spec: ModelSpec,
+    weights: Weights,
+    file: Fetched,
+    kwargs: dict[str, Any],
+    device: str | torch.device | None,
+    dtype: torch.dtype | None,
+) -> VideoModel:
     options = {**weights.kwargs, **kwargs}
-    model = _instantiate(spec, weights.num_classes, options, initialise=False)
-    load_into(model, file, name=spec.full_name)
+    try:
+        model = _instantiate(spec, weights.num_classes, options, initialise=False)
+    except (PluginError, TypeError) as refused:
+        if weights.tag in spec.weights or kwargs:
+            raise
+        raise WeightsMismatch(  # the options are those of a repository
+            f"{spec.full_name} cannot be built as {weights.tag} says: {refused}", hint="tell the author of the weights"
+        ) from refused
+    _assign(model, file, weights.layout, device, dtype)
     _adopt(model, weights)
-    if num_classes is not None and num_classes != model.num_classes:
-        model.reset_classifier(num_classes)
-        model.labels = None
     return model
 
 
-def _open(spec: ModelSpec, weights: Weights) -> SafetensorsFile:
-    if not weights.source:
-        raise WeightsNotFound(
-            f"{spec.full_name}.{weights.tag} is published as a pickle only",
-            hint=f"run `zoo convert {spec.full_name}.{weights.tag}` once",
-        )
-    return SafetensorsFile(locate(weights.source), sha256=weights.sha256, size=weights.size)
+def _assign(
+    model: VideoModel,
+    file: Fetched,
+    layout: str = "",
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    spec = model.spec
+    name, layouts = (spec.full_name, spec.layouts) if spec else (type(model).__name__, {})
+    if layout:
+        if layout not in layouts:
+            raise PluginError(f"{name}: no layout {layout!r}", hint=f"its layouts are {', '.join(layouts) or 'none'}")
+        layouts = {layout: layouts[layout]}
+    load_into(
+        model,
+        SafetensorsFile(file.path, mapped=file.lasting),
+        name=name,
+        layouts=layouts,
+        device=device,
+        dtype=dtype,
+        finite=not file.reviewed,
+    )
+
+
+def _check_device(device: str | torch.device | None) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SpecError(
+            f"the model cannot be put on device {str(device)!r}: {reason}", hint='"cpu" always works'
+        ) from error
 
 
 def _adopt(model: VideoModel, weights: Weights) -> None:
@@ -145,9 +232,7 @@ def _instantiate(
     spec: ModelSpec, num_classes: int | None, kwargs: dict[str, Any], *, initialise: bool = True
 ) -> VideoModel:
     """Call the builder. Without `initialise` the parameters hold nothing yet, and every one has to be assigned."""
-    with _plugin_code(spec):
-        builder: Any = registry.import_function(spec.builder) if isinstance(spec.builder, str) else spec.builder
-        signature = inspect.signature(builder)
+    builder, signature = _builder(spec)
     options = {**spec.kwargs, **kwargs}
     if num_classes is not None:
         options["num_classes"] = num_classes
@@ -167,6 +252,12 @@ def _instantiate(
     if model.geometry is None:
         model.geometry = spec.geometry
     return model
+
+
+def _builder(spec: ModelSpec) -> tuple[Any, inspect.Signature]:
+    with _plugin_code(spec):
+        builder: Any = registry.import_function(spec.builder) if isinstance(spec.builder, str) else spec.builder
+        return builder, inspect.signature(builder)
 
 
 @contextmanager

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 HOME = "video-zoo"  # the distribution whose plugins own the bare names
 LOCAL = "local"  # where notebooks register; the newest definition wins
 THIS_PROCESS = "this process"
+NEWER = "is it built for a newer zoo?"
+# What Python, pluggy and we say of a field, a hook argument, a name or a module that this zoo does not have.
+_UNKNOWN_HERE = re.compile(
+    r"unexpected keyword argument|has no field|declared in the hookimpl but can not be found in the hookspec"
+    r"|module 'zoo[\w.]*' has no attribute|cannot import name .* from 'zoo[\w.]*'|No module named 'zoo\."
+)
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 
@@ -265,13 +271,15 @@ class Registry:
             if os.environ.get("ZOO_STRICT") == "1":
                 raise PluginError(f"plugin {entry.name!r} ({entry.origin}) failed: {caught!r}") from caught
             problem, record.error = caught, traceback.format_exc().rstrip()
+            if _UNKNOWN_HERE.search(str(caught)):
+                record.notes.append(NEWER)
         record.import_ms = (time.perf_counter() - start) * 1e3
         if not had_torch and "torch" in sys.modules:
             record.notes.append(f"imports torch on discovery ({record.import_ms:.0f} ms)")
         with self._lock:
             kept = self._records.setdefault(entry.name, record)  # the loser of a race between threads is dropped
         if problem is not None and kept is record:
-            newer = "; is it built for a newer zoo?" if "unexpected keyword argument" in str(problem) else ""
+            newer = f"; {NEWER}" if NEWER in record.notes else ""
             _warn(f"plugin {entry.name!r} ({entry.origin}) is switched off: {type(problem).__name__}: {problem}{newer}")
         return kept
 

@@ -170,6 +170,7 @@ class Preprocessing(_Data):
 class Geometry(_Data):
     """The clips that a network takes. None means any; a clip that does not fit raises before forward.
 
+    channels: colours, 3 for RGB.
     frames, size: exactly this many frames, exactly (height, width).
     min_frames, min_size: at least this many frames, at least this many pixels on both sides.
     frames_multiple, size_multiple: a whole multiple of this.
@@ -228,8 +229,10 @@ def _range(what: str, exact: object, least: int, multiple: int) -> str:
 class Metric(_Data):
     """One figure and where it comes from.
 
-    origin: "measured" by us, then `by` is the command; or "published", then `by` is who states it.
-    level: whether one clip or one video is one vote. value: in percent where the name is an accuracy.
+    name: such as "top1". value: in percent where the name is an accuracy. dataset, split: what it was measured on.
+    origin: "measured" by us, or "published" by others. by: the command that measures it, or who states it.
+    level: whether one clip or one video is one vote. views: how many of each video, "card" for the protocol's.
+    url: where it is published.
     """
 
     name: str
@@ -253,11 +256,13 @@ class Weights(_Data):
     """One published checkpoint.
 
     source: "hf://owner/repo/file@revision", "pkg://package/path" (inside an installed package), or a local path.
-    sha256, size: of the file; what is loaded is checked against them. size is in bytes.
-    layout: how the file names its tensors; empty for zoo's own names.
+    sha256, size: of the file, size in bytes; what is loaded is checked against them.
+    layout: how the file names its tensors, a key of the spec's layouts; empty for the model's own, or to find out.
     origin: {"url", "sha256", "format"} of a file that exists only as a pickle and has to be converted first.
-    labels: in the order of the logits. kwargs: of the builder, on top of the spec's.
-    tag: filled in by the ModelSpec.
+    labels: in the order of the logits. num_classes: how many there are, where the labels are not known.
+    kwargs: of the builder, on top of the spec's. preprocessing: the protocol, if it is not the spec's.
+    metrics: what was measured, and by whom. license: of the weights; training_data: what they have seen.
+    description: a sentence. url: a page to read more. tag: filled in by the ModelSpec.
     """
 
     source: str = ""
@@ -309,10 +314,16 @@ class ModelSpec(_Data):
     name: lower case letters, digits and _; or "*" for a namespace, whose `resolver` makes a spec for any name.
     builder: "package.module:function", called as `builder(**{**kwargs, **overrides})`; a callable only in notebooks.
     resolver: "package.module:function", called with a concrete name; returns a ModelSpec, or None if there is none.
-    family, task, description, paper, license: free text to list and filter by. license is the one of the code.
+    family: free text to list by, such as "cnn". task: what comes out; "classification" gives logits `[B, K]`.
+    description: a sentence. paper: the URL of the paper, or of the source, that the model follows.
+    license: of the code. kwargs: what the builder is called with. num_classes: logits at these kwargs.
     preprocessing: the protocol where the weights do not bring their own. geometry: the clips it takes.
     params: parameters at the default kwargs. streaming: whether the model has `init_state` and `step`.
-    layouts: {layout: "package.module:function"}, each turning a published state dict into ours.
+    small: kwargs on top of `kwargs` for a variant that runs in a fraction of a second, which is what most conformance
+    checks run; empty where the model itself does. Where it takes other clips, the network sets its own `geometry`.
+    layouts: {layout: "package.module:function"}. Such a function takes {name: tensor} as some file names them, and
+    gives the same tensors under the model's names, or None (or KeyError, ValueError) if the file is not of that layout.
+    It is asked when a file's names are not the model's own.
     opens: {"library:model_type": "package.module:function"} for foreign repositories this architecture can open.
     weights: {tag: Weights}. default_tag: the tag that `pretrained=True` means.
     plugin, namespace: filled in by the registry.
@@ -324,6 +335,7 @@ class ModelSpec(_Data):
     family: str = ""
     task: str = "classification"
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    small: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     geometry: Geometry | None = None
     num_classes: int | None = None
@@ -356,6 +368,7 @@ class ModelSpec(_Data):
             functions = getattr(self, name).values()
             self._require(all(FUNCTION.fullmatch(f) for f in functions), name, "{key: 'package.module:function'}")
         self._set("kwargs", FrozenDict(self.kwargs))
+        self._set("small", FrozenDict(self.small))
         self._set("weights", FrozenDict({tag: self._tagged(tag, w) for tag, w in self.weights.items()}))
         known = self.default_tag is None or self.default_tag in self.weights
         self._require(known, "default_tag", f"one of the tags: {', '.join(self.weights) or 'there are none'}")

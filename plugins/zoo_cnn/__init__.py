@@ -19,6 +19,30 @@ _TORCHVISION = {
 _RESNET_PROTOCOL = zoo.Preprocessing(num_frames=16, resize=(128, 171), crop=112, clips=5, **_TORCHVISION)
 _S3D_PROTOCOL = zoo.Preprocessing(num_frames=128, resize=(256, 256), crop=224, clips=1, **_TORCHVISION)
 
+# Ours: what a camera does, from an eighth of a second between frames. The whole picture is squeezed into a square, so
+# that no part of it is lost whatever its shape; a pan is then measured in widths and a tilt in heights of the frame.
+_CAMERA_PROTOCOL = zoo.Preprocessing(
+    num_frames=8,
+    sampler="consecutive",
+    fps=8,
+    resize=(64, 64),
+    clips=5,
+    mean=(0.45, 0.45, 0.45),
+    std=(0.25, 0.25, 0.25),
+)
+
+_CAMERA_MOTIONS = (
+    "static",
+    "pan_left",
+    "pan_right",
+    "tilt_up",
+    "tilt_down",
+    "zoom_in",
+    "zoom_out",
+    "roll_cw",
+    "roll_ccw",
+)
+
 _RESNET = {
     "family": "cnn",
     "num_classes": 400,
@@ -60,8 +84,34 @@ _MODELS = (
         paper="https://arxiv.org/abs/1712.04851",
         license="BSD-3-Clause",
         preprocessing=_S3D_PROTOCOL,
+        small={"window": (1, 1, 1)},
         # The least that leaves one 2x7x7 window to the head; torchvision writes 14 frames and 224 pixels.
         geometry=zoo.Geometry(min_frames=13, min_size=209),
+    ),
+    zoo.ModelSpec(
+        name="r2plus1d_tiny",
+        builder="zoo_cnn.r2plus1d_tiny:r2plus1d_tiny",
+        family="cnn",
+        num_classes=9,
+        params=435_513,
+        description="A small (2+1)D residual network for questions about motion, at home on a CPU.",
+        paper="https://arxiv.org/abs/1711.11248",
+        license="Apache-2.0",
+        preprocessing=_CAMERA_PROTOCOL,
+        geometry=zoo.Geometry(),
+        weights={
+            "camera_motion": zoo.Weights(
+                source="pkg://zoo_cnn/weights/r2plus1d_tiny.camera_motion.safetensors",
+                sha256="7d1894fff5c82d2728da07f008ab63e054daef33b7670a70cd5dd21f2dd03761",
+                size=1_760_716,
+                labels=_CAMERA_MOTIONS,
+                preprocessing=_CAMERA_PROTOCOL,
+                license="Apache-2.0",
+                training_data="none but clips made by zoo.synth: tools/train_camera_motion.py --seed 1",
+                description="Names what the camera does; in pan_right it turns right and the picture moves left.",
+            )
+        },
+        default_tag="camera_motion",
     ),
 )
 

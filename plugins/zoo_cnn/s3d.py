@@ -18,11 +18,14 @@ import zoo
 class S3D(zoo.VideoModel):
     """S3D. `features` keeps its 16 numbered blocks; `stages` shows them in the paper's five groups."""
 
-    def __init__(self, num_classes: int, dropout: float) -> None:
+    def __init__(self, num_classes: int, dropout: float, window: tuple[int, int, int]) -> None:
         super().__init__()
+        frames, height, width = window
+        # The least that leaves one window to the head: every stage halves its input and rounds up, the last one down.
+        self.geometry = zoo.Geometry(min_frames=8 * frames - 3, min_size=32 * max(height, width) - 15)
         network = video.s3d(weights=None, num_classes=num_classes or 1, dropout=dropout)
         self.features = network.features
-        self.avgpool = network.avgpool  # 2x7x7 windows, stride 1: up to 20 frames of 240x240 there is just one
+        self.avgpool = nn.AvgPool3d(window, stride=1)  # up to 20 frames of 240x240 there is just one of 2x7x7
         self.classifier = network.classifier  # dropout, 1x1x1 convolution
         self.num_features = network.classifier[1].in_channels
         self.num_classes = num_classes
@@ -56,6 +59,6 @@ class S3D(zoo.VideoModel):
         self.classifier[1] = nn.Conv3d(self.num_features, num_classes, 1, device=like.device, dtype=like.dtype)
 
 
-def s3d(*, num_classes: int = 400, dropout: float = 0.2) -> S3D:
-    """S3D as torchvision publishes it."""
-    return S3D(num_classes, dropout)
+def s3d(*, num_classes: int = 400, dropout: float = 0.2, window: tuple[int, int, int] = (2, 7, 7)) -> S3D:
+    """S3D as torchvision publishes it. A smaller `window` of the head's pooling takes smaller clips."""
+    return S3D(num_classes, dropout, tuple(window))

@@ -1,6 +1,6 @@
 """The command line: thin calls of the public functions, with nothing heavy imported before it is needed.
 
-Exit codes: 0 all good, 1 a plugin failed (`zoo plugins`), 2 wrong use, 3 some videos failed.
+Exit codes: 0 all good, 1 a plugin failed (`zoo plugins`, `zoo check`), 2 wrong use, 3 some videos or downloads failed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from zoo import ZooError, __version__
-from zoo.cli import catalogue, videos
+from zoo.cli import authors, catalogue, videos, weights
 from zoo.errors import VideoError
 
 WRONG_USE = 2
@@ -36,6 +36,10 @@ class _Commands(click.Group):
             raise _Failed(str(error)) from error
         except (ZooError, ImportError) as error:
             raise _Refused(str(error)) from error
+        except BrokenPipeError:
+            raise  # `zoo list | head` is no error
+        except OSError as error:
+            raise _Refused(f"{error.filename}: {error.strerror}") from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,7 +54,7 @@ def commands() -> None:
     """
 
 
-for command in (*catalogue.COMMANDS, *videos.COMMANDS):
+for command in (*catalogue.COMMANDS, *videos.COMMANDS, *weights.COMMANDS, *authors.COMMANDS):
     commands.add_command(command)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import zoo
-from zoo.errors import VideoError, ZooError
+from zoo.errors import VideoError
 
 if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction
@@ -80,6 +80,8 @@ def embed_command(videos: Sequence[str], output: Path, model: str, level: str, v
 
     from zoo.tasks import as_model
 
+    if not output.parent.is_dir():
+        raise click.BadParameter(f"the folder {str(output.parent)!r} does not exist", param_hint="--output")
     network = as_model(model, device)
     features = {}
     failed = 0
@@ -146,7 +148,7 @@ def demo_command(motion: str | None, seed: int, output: Path | None, device: str
 
     if motion not in (None, *synth.LABELS):
         raise click.BadParameter(f"{motion!r} is none of {', '.join(synth.LABELS)}", param_hint="--motion")
-    clip = synth.generate(motion, seed=seed, seconds=3.0, fps=30, size=(240, 320))
+    clip = synth.generate(motion, seed=seed, duration_s=3.0, fps=30, size=(240, 320))
     output = output or Path(tempfile.mkdtemp(prefix="zoo-demo-")) / f"{clip.label}.mp4"
     write_video(output, clip.frames, fps=clip.fps)
     click.echo(f"Made a video in which the camera moves like this: {clip.label}\n")
@@ -191,10 +193,7 @@ def _times(text: str, duration_s: float) -> list[float]:
 def _save(frame: Frame, path: Path) -> None:
     from PIL import Image
 
-    try:
-        Image.fromarray(frame.data).save(path, quality=95)
-    except OSError as error:
-        raise ZooError(f"{path} cannot be written: {error}") from error
+    Image.fromarray(frame.data).save(path, quality=95)
 
 
 @contextmanager
@@ -207,7 +206,7 @@ def _progress(total: int, what: str) -> Iterator[Any]:
         yield lambda show: show()
         return
     with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task(what, total=total)
+        task = progress.add_task(what, total=total if total > 1 else None)  # None: a bar that only moves
 
         def step(show: Any) -> None:
             progress.stop()  # what is shown may go to the same terminal

@@ -15,12 +15,14 @@ from zoo.contract import VideoModel
 from zoo.errors import GeometryError, SpecError, VideoError
 from zoo.tasks.embedding import embed_video
 from zoo.video.footage import is_several
+from zoo.weights.repository import is_repository
 
 if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction
     from zoo.video.clips import ViewsOption
 
-# A task's module has run(model, video, **options) and failed(model, video, error), both giving its result.
+# A task's module has run(model, video, **options) and failed(model, video, error), both giving its result, and may have
+# CHECKS = "package.module:CHECKS", its part of the conformance kit.
 TASKS = {"classification": "zoo.tasks.classification"}
 
 
@@ -107,6 +109,8 @@ def as_model(model_or_name: VideoModel | str, device: str | torch.device | None 
     """A model ready to predict: itself, or made from its name with its default weights if it has any."""
     if not isinstance(model_or_name, str):
         return factory.place(model_or_name, device)
+    if is_repository(model_or_name):
+        return factory.create(model_or_name, device=device)
     spec, weights = registry.default.find(model_or_name)
     if weights is not None or spec.default_tag:
         return factory.create(model_or_name, pretrained=True, device=device)

@@ -18,6 +18,8 @@ from zoo.tasks.running import evaluating, over_views
 from zoo.video.clips import ViewsOption, iter_views, protocol_of
 from zoo.video.footage import name_of, open_footage
 
+CHECKS = "zoo.testing.logits:CHECKS"  # what the conformance kit asks of every model of this task
+
 
 class Score(NamedTuple):
     """A label and its score; between 0 and 1 unless the protocol has no activation."""

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import WeightsMismatch
+from zoo.errors import WeightsCorrupt, WeightsMismatch
+from zoo.weights.layouts import converted
 from zoo.weights.safetensors_file import SafetensorsFile
 
 SHOWN = 10
+LONGEST = 120  # characters of one name: a file may contain any
 
 
-def load_into(model: nn.Module, file: SafetensorsFile, *, name: str) -> None:
-    """Assign every tensor of the file to the model, in float32 where they are floating point.
+def load_into(
+    model: nn.Module,
+    file: SafetensorsFile,
+    *,
+    name: str,
+    layouts: Mapping[str, str] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    finite: bool = False,
+) -> None:
+    """Assign every tensor of the file to the model, whatever floating-point type the file has.
 
-    Raises WeightsMismatch, before the model is touched, unless names, shapes and kinds are exactly the model's.
+    layouts: other ways to name the tensors than the model's, as in ModelSpec. device, dtype: None keeps the model's.
+    finite: parameters must hold numbers only, for files that nobody has reviewed.
+    Raises WeightsMismatch or WeightsCorrupt, before the model is touched, unless names, shapes and kinds are its own.
     """
     wanted = model.state_dict()
-    _compare_shapes({key: tuple(t.shape) for key, t in wanted.items()}, file.shapes, f"{file.path} does not fit {name}")
-    tensors = {key: _as(tensor, wanted[key], key, file) for key, tensor in file.tensors().items()}
+    source: Mapping[str, Tensor] | None = None
+    shapes, what = file.shapes, f"{file.path} does not fit {name}"
+    if layouts and shapes.keys() != wanted.keys():
+        layout, source = converted(file, layouts, what, wanted)
+        shapes = {key: tuple(tensor.shape) for key, tensor in source.items()}
+        what = f"{file.path}, read as layout {layout!r}, does not fit {name}"
+    _compare({key: tuple(t.shape) for key, t in wanted.items()}, shapes, what)
+    parameters = {key for key, _ in model.named_parameters()} if finite else set()
+    tensors = {}
+    for key, like in wanted.items():
+        tensor = file.tensor(key) if source is None else source[key]
+        if key in parameters and not bool(torch.isfinite(tensor).all()):
+            raise WeightsCorrupt(f"{file.path}: {_short(key)} holds NaN or infinity", hint="its training has diverged")
+        tensors[key] = _as(tensor, like, f"{file.path}: {_short(key)}", device, dtype)
     model.load_state_dict(tensors, strict=True, assign=True)
     left = [key for key, t in [*model.named_parameters(), *model.named_buffers()] if t.is_meta]
-    if left:
-        raise WeightsMismatch(f"{name}: {_some(left)} got no values: they are neither in the file nor computed")
+    if left and torch.device(device or "cpu").type != "meta":
+        raise WeightsMismatch(f"{name}: {some(left)} got no values: they are neither in the file nor computed")
 
 
-def _compare_shapes(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], what: str) -> None:
+def _compare(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], what: str) -> None:
     missing = wanted.keys() - found.keys()
     unexpected = found.keys() - wanted.keys()
     shapes = [f"{k} {found[k]} instead of {wanted[k]}" for k in wanted if k in found and found[k] != wanted[k]]
     problems = [
-        f"{len(items)} {kind}: {_some(items)}"
+        f"{len(items)} {kind}: {some(items)}"
         for kind, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
         if items
     ]
@@ -43,15 +68,24 @@ def _compare_shapes(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[i
         )
 
 
-def _some(items: Iterable[str]) -> str:
+def some(items: Iterable[str]) -> str:
+    """The first few names, each of a length that can be read, and how many more there are."""
     items = sorted(items)
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more
+    return ", ".join(map(_short, items[:SHOWN])) + more
 
 
-def _as(tensor: Tensor, like: Tensor, key: str, file: SafetensorsFile) -> Tensor:
-    if tensor.is_floating_point() and like.is_floating_point():
-        return tensor.to(torch.float32)
+def _short(name: str) -> str:
+    name = name if name.isprintable() and name else repr(name)
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
+
+
+def _as(
+    tensor: Tensor, like: Tensor, what: str, device: torch.device | str | None, dtype: torch.dtype | None
+) -> Tensor:
+    # Of one byte they are meant to be scaled by something that is not in the model.
+    if tensor.is_floating_point() and like.is_floating_point() and tensor.element_size() > 1:
+        return tensor.to(device=device or like.device, dtype=dtype or like.dtype)
     if tensor.dtype != like.dtype:
-        raise WeightsMismatch(f"{file.path}: {key} is {tensor.dtype}, the model's is {like.dtype}")
-    return tensor
+        raise WeightsMismatch(f"{what} is {tensor.dtype}, the model's is {like.dtype}")
+    return tensor.to(device=device or like.device)

@@ -1,8 +1,9 @@
-"""A safetensors file that has been checked before any of it is believed."""
+"""A safetensors file: names and shapes at once, tensors when asked for, nothing believed that was not checked."""
 
 from __future__ import annotations
 
-import hashlib
+import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +20,53 @@ IMPOSTORS = {
     b"<": "a web page",
     b"version https://git-lfs": "a Git LFS pointer, not the file it points to",
 }
-
+LARGEST_HEADER = 8 << 20  # room for some 50 000 tensors; a file of empty ones would keep the parser busy for minutes
 
 _open: Any = safe_open  # its methods have no types
 
 
 class SafetensorsFile:
-    """Names and shapes at once, tensors when asked for.
+    """An open file. Raises WeightsCorrupt for what is not a safetensors file.
 
-    With `size` (bytes) and `sha256` the whole file is compared first. Raises WeightsCorrupt.
+    mapped: tensors are the file's own pages, read when touched. Only right for a file that nobody writes into: cutting
+    it would end the process. ZOO_MMAP=0 switches it off, for network file systems.
     """
 
-    def __init__(self, path: Path, *, sha256: str = "", size: int | None = None) -> None:
+    def __init__(self, path: Path, *, mapped: bool = False) -> None:
         self.path = path
+        mapped = mapped and os.environ.get("ZOO_MMAP") != "0"
         try:
-            self._compare(sha256, size)
-            # pread: a file that is cut or overwritten while the model lives must not reach the model's memory.
-            self._file: Any = _open(path, framework="pt", backend="pread")
+            self._check_header_size()
+            self._file: Any = _open(path, framework="pt", backend="mmap" if mapped else "pread")
             names = self._file.keys()
             self.shapes = {name: tuple(self._file.get_slice(name).get_shape()) for name in names}
         except SafetensorError as broken:
             raise WeightsCorrupt(
-                f"{path} is not a sound safetensors file: {self._impostor() or broken}", hint="get the file again"
+                f"{path} is not a sound safetensors file: {self._impostor() or str(broken)[:300]}",
+                hint="get the file itself, again",
             ) from broken
         except OSError as unreadable:
             raise WeightsNotFound(f"{path} cannot be read: {unreadable}") from unreadable
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor, in memory of its own."""
+    def tensor(self, name: str) -> Tensor:
+        """One tensor, in memory of its own unless the file is mapped."""
         try:
-            return {name: self._file.get_tensor(name) for name in self.shapes}
-        except (SafetensorError, KeyError) as broken:  # KeyError: an element type that torch does not have
+            tensor: Tensor = self._file.get_tensor(name)
+        # What an element type that torch does not have, or a size that overflows, comes out as.
+        except (SafetensorError, KeyError, RuntimeError, OverflowError) as broken:
             raise WeightsCorrupt(
-                f"{self.path}: a tensor cannot be read: {broken}", hint="get the file again"
+                f"{self.path}: tensor {name!r:.80} cannot be read: {str(broken)[:300]}", hint="get the file again"
             ) from broken
+        return tensor
 
-    def _compare(self, sha256: str, size: int | None) -> None:
-        found = self.path.stat().st_size
-        if size is not None and found != size:
-            raise WeightsCorrupt(
-                f"{self.path} has {found} bytes instead of {size}", hint="reinstall or get the file again"
-            )
-        if not sha256:
-            return
+    def _check_header_size(self) -> None:
         with self.path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != sha256:
-            raise WeightsCorrupt(
-                f"{self.path} is not the published file: its sha256 is {digest}, not {sha256}",
-                hint="reinstall or get the file again",
-            )
+            start = stream.read(8)
+        if len(start) == 8 and struct.unpack("<Q", start)[0] > LARGEST_HEADER:
+            raise SafetensorError(f"its header claims more than {LARGEST_HEADER:,} bytes")
 
     def _impostor(self) -> str:
+        # Asked only of files that do not parse: the length of a sound header may begin with the same bytes.
         with self.path.open("rb") as stream:
             start = stream.read(32)
         return next((f"it is {what}" for magic, what in IMPOSTORS.items() if start.startswith(magic)), "")

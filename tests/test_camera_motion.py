@@ -1,0 +1,74 @@
+"""The weights that ship: small, as their spec says, and right about clips and files they have never seen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import zoo
+from zoo import synth
+from zoo.video import write_video
+
+NAME = "r2plus1d_tiny.camera_motion"
+FILE = Path(__file__).parent.parent / "plugins" / "zoo_cnn" / "weights" / f"{NAME}.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model() -> zoo.VideoModel:
+    return zoo.create(NAME)
+
+
+def test_the_file_is_what_the_spec_says() -> None:
+    weights = zoo.info(NAME).weights["camera_motion"]
+    data = FILE.read_bytes()
+    assert (weights.size, weights.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert len(data) < 3_000_000
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert header["__metadata__"] == {"format": "pt"}
+    assert weights.labels == synth.LABELS
+
+
+@pytest.mark.parametrize("fps", [10, 24, 60])
+def test_it_names_generated_clips_of_an_unseen_seed(model: zoo.VideoModel, fps: float) -> None:
+    wrong = []
+    for i, label in enumerate(synth.LABELS):
+        clip = synth.generate(label, seed=900_000 + i, fps=fps, duration_s=1.2, size=((80, 112), (112, 64))[i % 2])
+        found = zoo.predict(model, clip.frames, fps=fps).top[0]
+        if found.label != label:
+            wrong.append(f"{label} named {found}")
+    assert len(wrong) <= 1, wrong
+
+
+@pytest.mark.parametrize("label", synth.LABELS)
+def test_it_names_the_motion_in_a_file(model: zoo.VideoModel, tmp_path: Path, label: str) -> None:
+    """One picture, moved in all ways: what decides is the motion and nothing else."""
+    still = torch.from_numpy(synth.worlds.leaves(np.random.default_rng(11), 320) * 255).to(torch.uint8)
+    axis, sign = synth.MOVES.get(label, ("x", 0))
+    amount = sign * {"x": 0.25, "y": 0.25, "zoom": 0.3, "roll": 0.4}[axis]
+    route = {name: np.zeros(30) for name in ("x", "y", "zoom", "roll")} | {axis: np.linspace(0, amount, 30)}
+    write_video(tmp_path / "clip.mp4", synth.move_camera(still, synth.Path(**route), (120, 160)), fps=25)
+    assert zoo.predict(model, tmp_path / "clip.mp4").top[0].label == label
+
+
+def test_one_frame_is_not_enough(model: zoo.VideoModel) -> None:
+    """Shown a single frame over and over, it says that nothing moves."""
+    for i, label in enumerate(("pan_right", "zoom_in", "roll_cw")):
+        frames = synth.generate(label, seed=i, fps=10, duration_s=1, size=(64, 64)).frames
+        assert zoo.predict(model, frames[:1].expand_as(frames).contiguous(), fps=10).top[0].label == "static"
+
+
+def test_exported_it_gives_the_same_logits(model: zoo.VideoModel) -> None:
+    clip = torch.randn(2, 3, 8, 64, 64)
+    exported = torch.export.export(model, (clip,)).module()
+    torch.testing.assert_close(exported(clip), model(clip))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 8, 8), (2, 3, 5, 40, 72), (1, 3, 16, 64, 64)])
+def test_it_takes_clips_of_any_length_and_size(model: zoo.VideoModel, shape: tuple[int, ...]) -> None:
+    assert model(torch.randn(shape)).shape == (shape[0], 9)
+    assert model.forward_features(torch.randn(shape)).shape[1] == model.num_features

@@ -1,0 +1,109 @@
+"""Files in the cache that all users of the Hub client share: whether they are what was published, and how to drop one.
+
+The client trusts a file because it is there. Here its bytes are hashed; a stamp beside them spares hashing the same
+bytes again, and is void as soon as anything about the file has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's, for small files, or sha256
+STAMPS = ".zoo"  # in a repository's folder; also says that zoo has used it
+
+
+def digest_of(path: Path, *, like: str) -> str:
+    """The file's sha256, or with a `like` of 40 digits git's name for its content."""
+    with path.open("rb") as stream:
+        if len(like) == 64:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        content = stream.read()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@dataclass(frozen=True)
+class CachedFile:
+    """What the cache has, or could have, for one file of one commit."""
+
+    root: Path  # <cache>/models--owner--name
+    commit: str
+    file: str
+
+    @property
+    def path(self) -> Path:
+        return self.root / "snapshots" / self.commit / self.file
+
+    def exists(self) -> bool:
+        """Whether anything is there, sound or not."""
+        return os.path.lexists(self.path)
+
+    def declared(self) -> str:
+        """The digest that the Hub declared when the file was fetched, or "" if that cannot be told any more."""
+        name = self.path.readlink().name if self.path.is_symlink() else ""
+        return name if DIGEST.fullmatch(name) else ""
+
+    def problem(self, digest: str, size: int | None) -> str:
+        """What is wrong with the bytes, or ""."""
+        if not self.exists():
+            return "is not there"
+        if not self.path.is_file():
+            return "is not a file"
+        if size is not None and (found := self.path.stat().st_size) != size:
+            return f"has {found} bytes instead of {size}"
+        facts = _facts(self.path)
+        if self._stamped(digest) == facts:
+            return ""
+        if (other := digest_of(self.path, like=digest)) != digest:
+            return f"has the digest {other} instead of {digest}"
+        if _facts(self.path) == facts:
+            self._stamp(digest, facts)
+        return ""
+
+    def discard(self) -> None:
+        """Delete the entry and the bytes behind it, wherever links point only inside this repository's folder."""
+        inside = Path(os.path.realpath(self.root))
+        entry = Path(os.path.realpath(self.path.parent)) / self.path.name
+        if not entry.is_relative_to(inside / "snapshots"):
+            return
+        if entry.is_symlink():
+            # Only one step: in a cache with a shared store the blob is itself a link, and the store is not ours.
+            blob = Path(os.path.normpath(entry.parent / entry.readlink()))
+            if os.path.realpath(blob.parent) == str(inside / "blobs"):
+                _delete(blob)
+        _delete(entry)
+
+    def _stamped(self, digest: str) -> list[object]:
+        try:
+            facts = json.loads((self.root / STAMPS / digest).read_bytes())
+        except (OSError, ValueError):
+            return []
+        return facts if isinstance(facts, list) else []
+
+    def _stamp(self, digest: str, facts: list[object]) -> None:
+        with suppress(OSError):  # a cache that cannot be written is hashed every time
+            folder = self.root / STAMPS
+            folder.mkdir(exist_ok=True)
+            with NamedTemporaryFile("w", dir=folder, delete=False) as stream:
+                json.dump(facts, stream)
+            Path(stream.name).replace(folder / digest)
+
+
+def _facts(path: Path) -> list[object]:
+    """What changes when the bytes do. The time of change cannot be set back, unlike that of modification."""
+    status = path.stat()
+    return [os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,80 @@
+"""What zoo has put into the Hub client's cache, and which of it nothing refers to any more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.weights.cached import DIGEST, STAMPS
+
+PREFIX = "models--"
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One commit of a repository that zoo has fetched from. refs: branches and tags that meant it when last asked."""
+
+    repo: str
+    commit: str
+    size: int
+    refs: tuple[str, ...]
+    used_by: tuple[str, ...]
+    path: Path
+
+    @property
+    def needed(self) -> bool:
+        return bool(self.refs or self.used_by)
+
+
+def revisions(cache: Path, users: Mapping[tuple[str, str], tuple[str, ...]]) -> list[Revision]:
+    """Every revision in the cache of the repositories that zoo has used. users: names of models by (repo, commit)."""
+    found = []
+    for root in _used(cache):
+        repo = root.name.removeprefix(PREFIX).replace("--", "/", 1)
+        refs = {p: p.read_text(errors="replace").strip() for p in (root / "refs").rglob("*") if p.is_file()}
+        for snapshot in sorted((root / "snapshots").glob("*")):
+            commit, files = snapshot.name, [p for p in snapshot.rglob("*") if p.is_file()]
+            names = tuple(str(p.relative_to(root / "refs")) for p, meant in refs.items() if meant == commit)
+            size = sum(p.stat().st_size for p in files)
+            found.append(Revision(repo, commit, size, names, users.get((repo, commit), ()), snapshot))
+    return found
+
+
+def orphans(cache: Path) -> list[Path]:
+    """Halves of downloads whose process is gone."""
+    parts = [part for root in _used(cache) for part in sorted((root / "blobs").glob("*.incomplete"))]
+    return [part for part in parts if not _is_arriving(part, cache)]
+
+
+def remove(revision: Revision) -> None:
+    """Delete a revision, and the bytes that only it refers to."""
+    shutil.rmtree(revision.path, ignore_errors=True)
+    root = revision.path.parent.parent
+    links = [p for p in (root / "snapshots").rglob("*") if p.is_symlink()]
+    kept = {os.path.normpath(p.parent / p.readlink()) for p in links}
+    for blob in (root / "blobs").glob("*"):
+        if DIGEST.fullmatch(blob.name) and str(blob) not in kept:
+            blob.unlink()
+            (root / STAMPS / blob.name).unlink(missing_ok=True)
+
+
+def _used(cache: Path) -> list[Path]:
+    # Also where a first download was killed before anything could be stamped.
+    locks = {path.parent.name for path in (cache / ".locks").glob("*/*.zoo.lock")}
+    return [p for p in sorted(cache.glob(f"{PREFIX}*--*")) if (p / STAMPS).is_dir() or p.name in locks]
+
+
+def _is_arriving(part: Path, cache: Path) -> bool:
+    from huggingface_hub.utils import WeakFileLock
+
+    lock = cache / ".locks" / part.parent.parent.name / f"{part.name.partition('.')[0]}.lock"
+    if not lock.exists():
+        return False
+    try:
+        with WeakFileLock(lock, timeout=0.1):
+            return False
+    except TimeoutError:
+        return True

@@ -1,0 +1,57 @@
+"""Files that name their tensors in another way than the model: recognised by their keys, and converted.
+
+A layout is a function that takes {name: tensor} as published and returns it in the model's names, or None if the file
+is not of its kind. What it returns has to fit to the last key, like any file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+
+from zoo.errors import PluginError, WeightsMismatch
+from zoo.weights.safetensors_file import SafetensorsFile
+
+
+def converted(
+    file: SafetensorsFile, layouts: Mapping[str, str], what: str, wanted: Mapping[str, Any]
+) -> tuple[str, dict[str, Tensor]]:
+    """The first layout that takes the file, and the tensors in the model's names. Raises WeightsMismatch."""
+    tensors = {name: file.tensor(name) for name in file.shapes}
+    refusals = []
+    for layout, reference in layouts.items():
+        try:
+            found = _function(reference)(dict(tensors))
+        except (KeyError, ValueError, RuntimeError) as foreign:  # a file of another kind, or one with a piece missing
+            refusals.append(f"{layout} ({type(foreign).__name__}: {str(foreign)[:80]})")
+            continue
+        if found is None:
+            refusals.append(layout)
+        elif isinstance(found, Mapping) and all(isinstance(t, Tensor) for t in found.values()):
+            return layout, dict(found)
+        else:
+            raise PluginError(
+                f"layout {layout!r}: {reference} gave {type(found).__name__}, not {{name: tensor}} or None"
+            )
+    theirs, ours = sorted(file.shapes.keys() - wanted.keys()), sorted(wanted.keys() - file.shapes.keys())
+    raise WeightsMismatch(
+        f"{what}: its names are neither the model's nor of a known layout ({', '.join(refusals)}); "
+        f"it has {_first(theirs)} and lacks {_first(ours)}",
+        hint="is it a file of another model?",
+    )
+
+
+def _first(names: list[str]) -> str:
+    shown = ", ".join(repr(name)[:120] for name in names[:5]) or "nothing more"
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+
+
+def _function(reference: str) -> Any:
+    module, _, attribute = reference.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as missing:
+        raise PluginError(f"the layout function {reference} does not exist") from missing
