@@ -31,6 +31,10 @@ def _network(
     )
 
 
+# Variants that tests run in a fraction of a second.
+_SMALL = {"dim": 24, "depth": 2, "heads": 2, "hidden": 40, "num_frames": 4, "image_size": 32}
+
+
 def _foreign(module: str) -> dict[str, Any]:
     """Files and repositories of transformers that this architecture reads."""
     return {
@@ -46,6 +50,7 @@ _VIDEOMAE = {
     "paper": "https://arxiv.org/abs/2203.12602",
     "geometry": zoo.Geometry(frames=16, size=(224, 224)),
     "preprocessing": c.VIDEOMAE_K400,
+    "small": _SMALL | {"patch_size": 8},
     **_foreign("videomae"),
 }
 
@@ -96,6 +101,7 @@ def _timesformer(
         paper="https://arxiv.org/abs/2102.05095",
         preprocessing=c.timesformer_protocol(*protocol),
         geometry=zoo.Geometry(min_size=16, size_multiple=16),
+        small=_SMALL | {"patch_size": 8},
         **_foreign("timesformer"),
     )
 
@@ -126,6 +132,7 @@ _VIVIT = _network(
     paper="https://arxiv.org/abs/2103.15691",
     preprocessing=c.VIVIT_K400,
     geometry=zoo.Geometry(frames=32, size=(224, 224)),
+    small=_SMALL | {"tubelet": [2, 8, 8]},
     **_foreign("vivit"),
 )
 
@@ -136,6 +143,7 @@ _VJEPA2 = {
     "paper": "https://arxiv.org/abs/2506.09985",
     "geometry": zoo.Geometry(min_frames=2, frames_multiple=2, min_size=16, size_multiple=16),
     "preprocessing": c.vjepa2_protocol(64, 2, 256, 2, 3),
+    "small": {"dim": 28, "depth": 2, "heads": 2, "mlp_ratio": 2.0, "patch_size": 8, "pooler_depth": 1},
     **_foreign("vjepa2"),
 }
 
@@ -169,6 +177,7 @@ def _hiera(
         paper="https://arxiv.org/abs/2306.00989",
         preprocessing=c.HIERA_K400,
         geometry=zoo.Geometry(frames=16, size=(224, 224)),
+        small={"dim": 8, "heads": 1, "depths": [1, 1, 2, 1], "num_frames": 4, "image_size": 32},
         layouts={"hiera": f"{_LAYOUTS}:hiera"},
     )
 
