@@ -39,7 +39,7 @@ def ours(name: str, folder: Path) -> torch.nn.Module:
     """What `zoo.create` does with a file of another layout."""
     from safetensors.torch import load_file
 
-    from zoo.weights import skip_init
+    from zoo.weights.skip_init import skip_init
 
     spec = SPECS[name]
     options = {**spec.kwargs, "num_frames": CASES[name][2][2]}
