@@ -1,4 +1,4 @@
-"""Networks of the family `transformer` within the contract: features, heads, copies, graphs, and the clips they take."""
+"""Networks of the family `transformer` within the contract: features, heads, copies, graphs, and clips they take."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ python tools/bench_transformer.py [NAME ...] [--rounds 5] [--what load forward f
 
 Needs the extra `parity`. Both sides get the same file, with random weights, and run in turns in one process (a process
 of its own for each first answer). The third row is zoo once more: how far it is from 1 is what the figures are worth.
-Ratios are of the medians, theirs over ours: above 1, zoo is faster. Outputs are compared beside each timing.
+Ratios are of the medians, theirs over ours: above 1, zoo is faster. CPU time suffers less from a busy machine.
 """
 
 from __future__ import annotations
@@ -69,27 +69,30 @@ def logits(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
         return model(clip.transpose(1, 2)).logits
 
 
-def turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side, in turns whose order changes."""
-    seconds: dict[str, list[float]] = {side: [] for side in sides}
+Seconds = dict[str, list[tuple[float, float]]]
+
+
+def turns(sides: dict[str, Callable[[], object]], rounds: int) -> Seconds:
+    """Seconds of each side, on the wall and of this process and its children, in turns whose order changes."""
+    seconds: Seconds = {side: [] for side in sides}
     for i in range(rounds + 1):
         order = list(sides) if i % 2 else list(reversed(sides))
         for side in order:
-            start = time.perf_counter()
+            start, before = time.perf_counter(), os.times()
             sides[side]()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if i:  # the first round warms up
-                seconds[side].append(time.perf_counter() - start)
+                cpu = sum(after - earlier for after, earlier in zip(os.times()[:4], before[:4], strict=True))
+                seconds[side].append((time.perf_counter() - start, cpu))
     return seconds
 
 
-def show(name: str, what: str, seconds: dict[str, list[float]], note: str = "") -> None:
-    base = statistics.median(seconds["zoo"])
+def show(name: str, what: str, seconds: Seconds, note: str = "") -> None:
+    wall, cpu = ({side: statistics.median(t[i] for t in times) for side, times in seconds.items()} for i in (0, 1))
     for side in ("transformers", "zoo again"):
-        ratio = statistics.median(seconds[side]) / base
-        spread = f"{min(seconds[side]) / min(seconds['zoo']):.2f} of the best"
-        print(f"{name:18} {what:8} {side:13} {ratio:5.2f}x  ({spread}) {note}", flush=True)
+        ratios = f"{wall[side] / wall['zoo']:5.2f}x on the wall, {cpu[side] / cpu['zoo']:5.2f}x CPU time"
+        print(f"{name:18} {what:8} {side:13} {ratios}  {note}", flush=True)
 
 
 def bench(name: str, what: list[str], rounds: int, device: str) -> None:
