@@ -60,6 +60,7 @@ class PluginRecord:
     models: dict[str, ModelSpec] = field(default_factory=dict, repr=False)
     import_ms: float = 0.0
     error: str = ""  # the formatted traceback: an exception object would keep its frames, and all they hold, alive
+    reason: str = ""  # the same in one sentence
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -85,6 +86,7 @@ class Registry:
         self._discover = discover
         self._entries: dict[str, _Entry] | None = None
         self._records: dict[str, PluginRecord] = {}
+        self._loading = threading.local()  # names of the plugins that this thread is in the middle of loading
 
     # --- questions -------------------------------------------------------------------------------------------------
 
@@ -98,10 +100,17 @@ class Registry:
         return [record for name in self._names() if (record := self.plugin(name))]
 
     def plugin(self, name: str) -> PluginRecord | None:
-        """One plugin, loaded on first use; the others stay untouched."""
+        """One plugin, loaded on first use; the others stay untouched. One that asks while it is loaded is not there."""
         record = self._records.get(name)
         if record is None and (entry := self._found().get(name)):
-            record = self._load(entry)
+            loading: set[str] = self._loading.__dict__.setdefault("names", set())
+            if name in loading:
+                return None
+            loading.add(name)
+            try:
+                record = self._load(entry)
+            finally:
+                loading.discard(name)
         return record
 
     def list_models(
@@ -166,6 +175,8 @@ class Registry:
         if isinstance(spec := plugin, ModelSpec):
             plugin = SimpleNamespace(zoo_models=hooks.hookimpl(lambda: [spec]))
         models, notes = _ask(plugin, name, namespace=name)
+        if not models:
+            raise PluginError(f"{plugin!r:.80} describes no models", hint="is its zoo_models without @zoo.hookimpl?")
         with self._lock:
             if name != LOCAL and (name in self._records or name in self._found()):
                 raise PluginError(
@@ -227,10 +238,12 @@ class Registry:
         if record is None:
             return None
         if record.error:
-            reason = record.error.splitlines()[-1]
             raise UnknownModel(
-                f"{namespace}/{architecture}: plugin {namespace!r} is switched off: {reason}", hint="see `zoo plugins`"
+                f"{namespace}/{architecture}: plugin {namespace!r} is switched off: {record.reason}",
+                hint="see `zoo plugins`",
             )
+        if architecture == ModelSpec.WILDCARD:
+            return None
         spec = record.models.get(architecture)
         if spec is not None and spec.namespace:
             return spec
@@ -262,25 +275,28 @@ class Registry:
 
     def _load(self, entry: _Entry) -> PluginRecord:
         record = PluginRecord(entry.name, entry.distribution, entry.version, entry.builtin, notes=list(entry.notes))
-        had_torch, start, problem = "torch" in sys.modules, time.perf_counter(), None
+        had_torch, start = "torch" in sys.modules, time.perf_counter()
         try:
             namespace = "" if entry.builtin else entry.name
             record.models, notes = _ask(entry.point.load(), entry.name, namespace=namespace)
             record.notes += notes
-        except (Exception, SystemExit) as caught:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as caught:  # SystemExit and CancelledError must not end the host either
+            record.reason = _sentence(caught)
             if os.environ.get("ZOO_STRICT") == "1":
-                raise PluginError(f"plugin {entry.name!r} ({entry.origin}) failed: {caught!r}") from caught
-            problem, record.error = caught, traceback.format_exc().rstrip()
-            if _UNKNOWN_HERE.search(str(caught)):
+                raise PluginError(f"plugin {entry.name!r} ({entry.origin}) failed: {record.reason}") from caught
+            record.error = traceback.format_exc().rstrip()
+            if _UNKNOWN_HERE.search(record.reason):
                 record.notes.append(NEWER)
         record.import_ms = (time.perf_counter() - start) * 1e3
         if not had_torch and "torch" in sys.modules:
             record.notes.append(f"imports torch on discovery ({record.import_ms:.0f} ms)")
         with self._lock:
             kept = self._records.setdefault(entry.name, record)  # the loser of a race between threads is dropped
-        if problem is not None and kept is record:
+        if record.error and kept is record:
             newer = f"; {NEWER}" if NEWER in record.notes else ""
-            _warn(f"plugin {entry.name!r} ({entry.origin}) is switched off: {type(problem).__name__}: {problem}{newer}")
+            _warn(f"plugin {entry.name!r} ({entry.origin}) is switched off: {record.reason}{newer}")
         return kept
 
 
@@ -360,7 +376,10 @@ def _ask(plugin: object, name: str, *, namespace: str) -> tuple[dict[str, ModelS
         models[spec.name] = replace(spec, plugin=name, namespace=name if spec.is_namespace else namespace)
     callers = manager.get_hookcallers(plugin) or []
     notes = [f"implements {c.name!r}, which this zoo does not know" for c in callers if not c.has_spec()]
-    return models, notes if models else [*notes, "describes no models"]
+    if not models:
+        unmarked = " (its zoo_models has no @zoo.hookimpl)" if hasattr(plugin, "zoo_models") and not callers else ""
+        notes.append(f"describes no models{unmarked}")
+    return models, notes
 
 
 def _resolve(wildcard: ModelSpec, architecture: str, namespace: str) -> ModelSpec | None:
@@ -379,6 +398,14 @@ def _resolve(wildcard: ModelSpec, architecture: str, namespace: str) -> ModelSpe
             f"{namespace}/{architecture}: {wildcard.resolver} gave {spec!r:.80}, which is not a ModelSpec"
         )
     return replace(spec, plugin=wildcard.plugin, namespace=namespace)
+
+
+def _sentence(error: BaseException) -> str:
+    """What happened, in one line; of an exception whose own text raises, its kind."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def import_function(reference: str) -> Any:

@@ -7,6 +7,7 @@ New fields always come with a default, so that a plugin written for an older zoo
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,11 @@ FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SCHEMES = ("hf://", "pkg://")
 
-SAMPLERS = ("uniform", "consecutive", "resampled_tv", "dense_psf", "dense_mm", "segments_mm", "uniform_hf")
+SAMPLERS = (
+    *("uniform", "consecutive", "resampled_tv", "dense_psf", "dense_psf_offset", "subsample_ptv", "dense_mm"),
+    *("segments_mm", "segments_mm_twice", "uniform_mm", "uniform_hf", "head_hf"),
+    *("videomae_k400", "videomae_ssv2", "vjepa2_uniform"),
+)
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 ROUNDINGS = ("floor", "round", "ceil")
 ACTIVATIONS = ("softmax", "sigmoid", "none")
@@ -58,6 +63,10 @@ class _Data:
 
     def _set(self, field_name: str, value: Any) -> None:
         object.__setattr__(self, field_name, value)
+
+    def _require_type(self, kind: type | tuple[type, ...], wanted: str, *field_names: str) -> None:
+        for name in field_names:
+            self._require(isinstance(getattr(self, name), kind), name, wanted)
 
     def _nest(self, field_name: str, kind: type[_Data]) -> None:
         """Accept a plain dictionary where `kind` is wanted."""
@@ -134,14 +143,20 @@ class Preprocessing(_Data):
                 self._set(name, tuple(value))
             self._require(_is_size(getattr(self, name)), name, "a positive int, (height, width) or None")
         for name in ("mean", "std"):
-            self._set(name, tuple(float(v) for v in getattr(self, name)))
-            self._require(len(getattr(self, name)) == 3, name, "three numbers, one per colour")
+            values = getattr(self, name)
+            right = isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))
+            self._require(right, name, "three numbers, one per colour")
+            self._set(name, tuple(map(float, values)))
         self._require(all(self.std), "std", "three numbers other than zero")
+        self._require_type(bool, "True or False", "antialias")
         for name in ("num_frames", "stride", "clips"):
             self._require(_is_count(getattr(self, name)), name, "an int of at least 1")
-        self._require(self.crops in (1, 3), "crops", "1 (centre) or 3 (along the longer side)")
+        self._require(
+            _is_count(self.crops) and self.crops in (1, 3), "crops", "1 (centre) or 3 (along the longer side)"
+        )
         self._require(self.crops == 1 or self.crop is not None, "crop", "given when there are three crops")
-        self._require(self.fps is None or self.fps > 0, "fps", "a positive number, or None for the file's own frames")
+        positive = self.fps is None or (_is_number(self.fps) and self.fps > 0)
+        self._require(positive, "fps", "a positive number, or None for the file's own frames")
         for name, allowed in (
             ("sampler", SAMPLERS),
             ("interpolation", INTERPOLATIONS),
@@ -282,6 +297,11 @@ class Weights(_Data):
     tag: str = ""
 
     def __post_init__(self) -> None:
+        self._require_type(str, "text", "source", "sha256", "layout", "license", "training_data", "description", "url")
+        self._require_type((list, tuple), "a list of texts", "labels")
+        self._require(all(isinstance(label, str) for label in self.labels), "labels", "a list of texts")
+        self._require_type((list, tuple), "a list of zoo.Metric", "metrics")
+        self._require_type(Mapping, "a dict", "kwargs")
         self._require(
             bool(self.source) != bool(self.origin), "source", "given, unless there is an origin to convert from"
         )
@@ -291,7 +311,9 @@ class Weights(_Data):
         self._require(self.size is None or _is_count(self.size), "size", "the file's size in bytes")
         self._set("labels", tuple(self.labels))
         self._set("metrics", tuple(Metric.from_dict(m) if isinstance(m, Mapping) else m for m in self.metrics))
+        self._require(all(isinstance(m, Metric) for m in self.metrics), "metrics", "a list of zoo.Metric")
         self._nest("preprocessing", Preprocessing)
+        self._require(self.num_classes is None or _is_count(self.num_classes), "num_classes", "an int of at least 1")
         if self.num_classes is None and self.labels:
             self._set("num_classes", len(self.labels))
         matches = not self.labels or len(self.labels) == self.num_classes
@@ -357,6 +379,15 @@ class ModelSpec(_Data):
         named = isinstance(self.name, str) and (self.is_namespace or NAME.fullmatch(self.name) is not None)
         self._require(named, "name", "lower case letters, digits and _")
         self._require(not self.is_namespace or bool(self.resolver), "resolver", "given for a namespace")
+        texts = ("family", "task", "description", "paper", "license", "plugin", "namespace")
+        self._require_type(str, "text", *texts)
+        self._require_type(Mapping, "a dict", "kwargs", "small", "layouts", "opens", "weights")
+        self._require_type(bool, "True or False", "streaming")
+        for name in ("num_classes", "params"):
+            right = getattr(self, name) in (None, 0) or _is_count(getattr(self, name))
+            self._require(right, name, "an int, or None where it is not known")
+        called = self.builder is None or isinstance(self.builder, str) or callable(self.builder)
+        self._require(called, "builder", "'package.module:function'")
         self._require(self.is_namespace or bool(self.builder), "builder", "'package.module:function'")
         for name in ("builder", "resolver"):
             if isinstance(value := getattr(self, name), str):
@@ -366,7 +397,8 @@ class ModelSpec(_Data):
         for name in ("layouts", "opens"):
             self._set(name, FrozenDict(getattr(self, name)))
             functions = getattr(self, name).values()
-            self._require(all(FUNCTION.fullmatch(f) for f in functions), name, "{key: 'package.module:function'}")
+            right = all(isinstance(f, str) and FUNCTION.fullmatch(f) for f in functions)
+            self._require(right, name, "{key: 'package.module:function'}")
         self._set("kwargs", FrozenDict(self.kwargs))
         self._set("small", FrozenDict(self.small))
         self._set("weights", FrozenDict({tag: self._tagged(tag, w) for tag, w in self.weights.items()}))
@@ -400,6 +432,10 @@ def _by(size: int | tuple[int, int]) -> str:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_size(value: object) -> bool:
