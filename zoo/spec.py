@@ -313,7 +313,8 @@ class Weights(_Data):
         self._set("metrics", tuple(Metric.from_dict(m) if isinstance(m, Mapping) else m for m in self.metrics))
         self._require(all(isinstance(m, Metric) for m in self.metrics), "metrics", "a list of zoo.Metric")
         self._nest("preprocessing", Preprocessing)
-        self._require(self.num_classes is None or _is_count(self.num_classes), "num_classes", "an int of at least 1")
+        known = self.num_classes is None or (type(self.num_classes) is int and self.num_classes >= 0)
+        self._require(known, "num_classes", "how many classes, 0 for an encoder without a classifier")
         if self.num_classes is None and self.labels:
             self._set("num_classes", len(self.labels))
         matches = not self.labels or len(self.labels) == self.num_classes
