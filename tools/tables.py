@@ -28,10 +28,23 @@ def model_table() -> str:
         spec = zoo.info(name)
         weights = spec.weights.get(name.partition(".")[2])
         params = f"{spec.params:,}" if spec.params and not weights else ""
-        about = weights.description if weights else spec.description
-        licence = f"{weights.license} (in the wheel)" if weights else ""
+        about = _about(weights) if weights else spec.description
+        licence = f"{weights.license} ({_where(weights)})" if weights else ""
         lines.append(f"| `{name}` | {params} | {about} | {'' if weights else spec.license} | {licence} |")
     return "\n".join(lines)
+
+
+def _about(weights: zoo.Weights) -> str:
+    """What it was trained on, what somebody says it reaches, and what there is to know besides."""
+    stated = [f"{m.value:g} {m.name} stated" for m in weights.metrics if m.origin == "published"]
+    text = f"{', '.join([weights.training_data, *stated])}." if stated else ""
+    return f"{text} {weights.description}".strip()
+
+
+def _where(weights: zoo.Weights) -> str:
+    if weights.origin:
+        return "a pickle, to be converted"
+    return "in the wheel" if weights.source.startswith("pkg://") else "on the Hub"
 
 
 def check_table() -> str:

@@ -245,7 +245,8 @@ class Weights(Data):
         self._set("metrics", tuple(Metric.from_dict(m) if isinstance(m, Mapping) else m for m in self.metrics))
         self._require(all(isinstance(m, Metric) for m in self.metrics), "metrics", "a list of zoo.Metric")
         self._nest("preprocessing", Preprocessing)
-        self._require(self.num_classes is None or is_count(self.num_classes), "num_classes", "an int of at least 1")
+        known = self.num_classes in (None, 0) or is_count(self.num_classes)
+        self._require(known, "num_classes", "how many classes, 0 for an encoder without a classifier")
         if self.num_classes is None and self.labels:
             self._set("num_classes", len(self.labels))
         matches = not self.labels or len(self.labels) == self.num_classes

@@ -125,7 +125,7 @@ def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
 def _title(spec: ModelSpec, weights: Weights) -> str:
     state = "pinned" if weights.pinned else "not pinned"
     if weights.origin is not None:
-        state = f"needs conversion: zoo convert {spec.full_name}.{weights.tag}"
+        state = "needs conversion: published as a pickle only"
     default = ", default" if weights.tag == spec.default_tag else ""
     return f"{spec.full_name}.{weights.tag} ({state}{default})"
 

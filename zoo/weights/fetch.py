@@ -51,7 +51,10 @@ def fetch(
     if not isinstance(weights, Weights):
         weights = Weights(source=str(weights))
     if not weights.source:
-        raise WeightsNotFound(f"{name} is published as a pickle only", hint=f"run `zoo convert {name}` once")
+        raise WeightsNotFound(
+            f"{name} is published as a pickle only, and this version of zoo does not convert pickles",
+            hint="with a safetensors file of it, use zoo.load(model, path)",
+        )
     if weights.source.startswith(HUB):
         hub = Hub(endpoint, cache_dir, token)
         file = HubFile.parse(weights.source)
