@@ -16,7 +16,7 @@ from zoo.spec import SAMPLERS
 SPEC = zoo.ModelSpec(
     name="a",
     builder="pkg.module:function",
-    kwargs={"depth": 18},
+    kwargs={"depth": 18, "window": [2, 7, 7]},
     preprocessing=zoo.Preprocessing(num_frames=16, fps=15, resize=(128, 171), crop=112, sampler="resampled_tv"),
     geometry=zoo.Geometry(min_frames=4, size=(112, 112)),
     weights={
@@ -39,6 +39,7 @@ def test_a_spec_survives_pickle_copy_and_json():
 
 
 def test_a_spec_cannot_be_changed_even_inside():
+    assert SPEC.kwargs["window"] == (2, 7, 7)
     with pytest.raises(dataclasses.FrozenInstanceError):
         SPEC.name = "b"
     for change in (

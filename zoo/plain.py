@@ -26,6 +26,15 @@ class FrozenDict(dict[str, Any]):
         return hash(frozenset((key, repr(value)) for key, value in self.items()))
 
 
+def frozen(value: Any) -> Any:
+    """The same data, with tuples for lists and FrozenDict for dicts, all the way down."""
+    if isinstance(value, Mapping):
+        return FrozenDict({key: frozen(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return tuple(map(frozen, value))
+    return value
+
+
 class Data:
     """Shared by the dataclasses below: plain dictionaries out and in, and readable complaints."""
 

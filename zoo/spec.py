@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from zoo.errors import SpecError
-from zoo.plain import Data, FrozenDict, by, is_count, is_number, is_size
+from zoo.plain import Data, FrozenDict, by, frozen, is_count, is_number, is_size
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")  # no dot: "architecture.tag" splits there
 FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -251,7 +251,7 @@ class Weights(Data):
             self._set("num_classes", len(self.labels))
         matches = not self.labels or len(self.labels) == self.num_classes
         self._require(matches, "num_classes", f"{len(self.labels)}, as there are that many labels")
-        self._set("kwargs", FrozenDict(self.kwargs))
+        self._set("kwargs", frozen(self.kwargs))
         if self.origin is not None:
             self._set("origin", FrozenDict(self.origin))
             self._require({"url", "format"} <= self.origin.keys(), "origin", "{'url', 'sha256', 'format'}")
@@ -332,8 +332,8 @@ class ModelSpec(Data):
             functions = getattr(self, name).values()
             right = all(isinstance(f, str) and FUNCTION.fullmatch(f) for f in functions)
             self._require(right, name, "{key: 'package.module:function'}")
-        self._set("kwargs", FrozenDict(self.kwargs))
-        self._set("small", FrozenDict(self.small))
+        self._set("kwargs", frozen(self.kwargs))
+        self._set("small", frozen(self.small))
         self._set("weights", FrozenDict({tag: self._tagged(tag, w) for tag, w in self.weights.items()}))
         known = self.default_tag is None or self.default_tag in self.weights
         self._require(known, "default_tag", f"one of the tags: {', '.join(self.weights) or 'there are none'}")

@@ -63,7 +63,7 @@ def _videomae(name: str, params: int, weights: Mapping[str, Any], about: str, **
 _TINY = {"num_classes": 9, "dim": 128, "depth": 4, "heads": 4, "hidden": 256}
 _TINY_CLIP = {"num_frames": 8, "image_size": 64, "patch_size": 8}
 _VIDEOMAES = (
-    # Six heads, as the authors trained it; transformers' config.json says 16, which costs half of the accuracy.
+    # Six heads, as the authors have it; transformers' conversion says 16, and its accuracy is reported as half.
     _videomae("videomae_small", 22_033_936, c.VIDEOMAE_SMALL, "A small", dim=384, heads=6, hidden=1536),
     _videomae("videomae_base", 86_534_800, c.VIDEOMAE_BASE, "A plain"),
     _videomae("videomae_large", 304_270_736, c.VIDEOMAE_LARGE, "A large", dim=1024, depth=24, heads=16, hidden=4096),
