@@ -38,7 +38,8 @@ def zoo_models():
                                   size_multiple=1),
             paper="https://example.org/paper", license="MIT", streaming=False, layouts={}, opens={},
             weights={"far": zoo.Weights(
-                source="hf://owner/repo/net.safetensors@main", sha256="0" * 64, size=1, layout="", labels=tuple("abcde"),
+                source="hf://owner/repo/net.safetensors@main", sha256="0" * 64, size=1, layout="",
+                labels=tuple("abcde"),
                 kwargs={}, preprocessing=PROTOCOL, license="MIT", training_data="none", description="", url="",
                 metrics=[zoo.Metric(name="top1", value=20.0, dataset="none", origin="published", by="chance", split="",
                                     level="clip", views="card", url="")],
