@@ -8,7 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("zoo", deadline=None)  # on a busy machine a slow example proves nothing
+hypothesis.settings.load_profile("zoo")
 
 _connect = socket.socket.connect
 
@@ -53,6 +57,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: Non
 
     Installed beforehand, and seen alone: a distribution called Video_Zoo, ours by its normalised name, with `r3d_18`.
     """
+    import zoo.factory  # noqa: F401  while what it needs is still on the path
+
     others = [p for p in sys.path if not list(Path(p or ".").glob("video_zoo-*.dist-info"))]
     monkeypatch.setattr(sys, "path", [str(tmp_path), *others])
     before = set(sys.modules)

@@ -113,6 +113,7 @@ def test_other_classes_replace_the_head_for_real_and_drop_the_labels(shelf, stat
     model = zoo.create("local/tiny.t", num_classes=3)
     assert model.num_classes == 3
     assert model.labels is None
+    assert model.weights is None, "what comes out is no longer what was published"
     assert model.fc.weight.shape == (3, 8)
     bound = 8**-0.5  # what nn.Linear initialises within
     assert 0.1 * bound < model.fc.weight.abs().max() <= bound

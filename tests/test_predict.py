@@ -168,7 +168,14 @@ def test_windows_cover_the_whole_video(duration, window, stride, expected):
     np.testing.assert_allclose(sliding(duration, window, stride), expected)
 
 
-@pytest.mark.parametrize(("window", "stride"), [(0, 1), (1, 0), (-1, 1), (math.nan, 1), (math.inf, 1)])
+def test_too_many_windows_are_refused_at_once():
+    with pytest.raises(SpecError, match="more than 100000 windows"):
+        sliding(3600.0, 1.0, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride"), [(1, 2), ("1", 1), (0, 1), (1, 0), (-1, 1), (math.nan, 1), (math.inf, 1)]
+)
 def test_impossible_windows_raise(window, stride):
     with pytest.raises(SpecError, match="seconds"):
         sliding(4.0, window, stride)
@@ -214,6 +221,14 @@ def test_a_list_streams_in_order_and_survives_a_bad_file(model, path, tmp_path):
         zoo.predict(model, bad)
 
 
+def test_nothing_that_a_list_holds_stops_it(model, path):
+    results = list(zoo.predict(model, [path, [], None, 3.5, b"", path]))
+    assert [r.ok for r in results] == [True, False, False, False, False, True]
+    assert zoo.predict(model, path, top_k=np.int64(1), views=(np.int64(1), 1)).ok
+    with pytest.raises(TypeError, match=r"zoo\.VideoModel"):
+        zoo.predict(nn.Linear(1, 1), path)
+
+
 def test_a_wrong_option_raises_even_in_a_list(model, path):
     with pytest.raises(SpecError, match="views"):
         list(zoo.predict(model, [path], views="all"))
@@ -253,6 +268,13 @@ def test_labels_of_another_length_are_refused(model, path):
     assert {s.label for s in zoo.predict(model, path).top} == {"class_0", "class_1"}
 
 
+def test_windows_shorter_than_a_clip_say_that_frames_are_repeated(model, path):
+    assert not zoo.predict(model, path, window=1.0).repeated
+    short = zoo.predict(model, path, window=0.1)
+    assert short.repeated
+    assert "frames are repeated" in str(short)
+
+
 def test_a_short_video_follows_the_policy(model, frames):
     clips = zoo.load_clips(model, frames[:2], fps=FPS, views="fast")
     assert clips.indices == [[0, 1, 1, 1]]
@@ -275,6 +297,9 @@ def test_a_clip_that_does_not_fit_the_model_raises_before_it_runs(model, path):
         (np.zeros((4, 3, 8, 8), np.uint8), {"fps": 10}, "permute"),
         (np.zeros((0, 8, 8, 3), np.uint8), {"fps": 10}, "at least one"),
         (np.zeros((8, 8, 3), np.uint8), {"fps": 10}, "RGB"),
+        (np.zeros((4, 8, 8, 3), np.uint8), {"fps": "30"}, "fps=30"),
+        (np.zeros((4, 8, 8, 3), np.uint8), {"fps": 1e-9}, "fps=30"),
+        ([np.zeros((8, 8), np.uint8)] * 2, {"fps": 10}, "RGB"),
         (3.5, {}, "a path"),
         (None, {}, "a path"),
     ],
@@ -291,10 +316,24 @@ def test_images_of_different_sizes_are_refused(model):
 
 def test_predict_leaves_the_model_as_it_was(model, path):
     model.train()
+    model.frozen = nn.BatchNorm3d(1).eval()
     prediction = model.predict(path)
     assert model.training
+    assert not model.frozen.training
     assert model.scale.requires_grad
     assert prediction.scores.sum() == pytest.approx(1)
+
+
+def test_what_comes_out_can_be_trained_on(model, path):
+    features = zoo.embed(model, path)
+    probe = nn.Linear(3, 2)
+    probe(features).sum().backward()
+    assert probe.weight.grad is not None
+    zoo.predict(model, path).scores.add_(1)
+
+
+def test_frame_embeddings_of_a_square_video_average_equal_crops(model, frames):
+    assert zoo.embed(model, frames[:, :, :32], fps=FPS, level="frame").shape == (12, 3)
 
 
 def test_embeddings_at_every_level(model, path):

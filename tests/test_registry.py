@@ -304,3 +304,53 @@ def test_a_module_that_asks_the_zoo_while_it_is_imported_does_not_deadlock(site)
 def test_a_bad_plugin_name_for_register_raises():
     with zoo.testing.isolated(), pytest.raises(SpecError, match="lower case"):
         zoo.register(zoo.ModelSpec(name="a", builder="x:y"), name="My Plugin")
+
+
+def test_a_plugin_that_asks_the_zoo_while_it_is_loaded_keeps_its_models(site):
+    site("zoo-acme", {"acme": "acme_plugin"}, acme_plugin=GOOD.format("x3d_s").replace("import zoo", ASKS))
+    registry = Registry()
+    sys.modules["zoo.registry"].probed = registry
+    try:
+        assert registry.list_models() == ["acme/x3d_s", "r3d_18"]
+        assert registry.plugin("acme").notes == []
+    finally:
+        del sys.modules["zoo.registry"].probed
+
+
+ASKS = "import zoo, zoo.registry\nassert 'acme/x3d_s' not in zoo.registry.probed.list_models()"
+
+EVIL = {
+    "its text raises": ("class Evil(Exception):\n  def __str__(self): raise RuntimeError\nraise Evil", "Evil"),
+    "is cancelled": ("import asyncio\nraise asyncio.CancelledError", "CancelledError"),
+    "a group": ("raise ExceptionGroup('several', [ValueError('a')])", "ExceptionGroup: several"),
+    "a note": ("error = ValueError('the reason')\nerror.add_note('a note')\nraise error", "ValueError: the reason"),
+}
+
+
+@pytest.mark.parametrize(("code", "message"), EVIL.values(), ids=EVIL)
+def test_odd_exceptions_are_isolated_too(site, code, message):
+    site("zoo-bad", {"bad": "bad_plugin"}, bad_plugin=code)
+    registry = Registry()
+    with pytest.warns(PluginWarning, match=message):
+        assert registry.list_models() == ["r3d_18"]
+    with pytest.raises(UnknownModel, match=message):
+        registry.info("bad/x")
+
+
+def test_a_forgotten_hookimpl_is_named(site):
+    code = GOOD.format("x3d_s").replace("@zoo.hookimpl", "")
+    site("zoo-acme", {"acme": "acme_plugin"}, acme_plugin=code)
+    assert "@zoo.hookimpl" in Registry().plugin("acme").notes[0]
+    with zoo.testing.isolated(), pytest.raises(PluginError, match=r"describes no models.*@zoo\.hookimpl"):
+        zoo.register(sys.modules["acme_plugin"])
+
+
+WRONG_FIELDS = ("params='33M'", "description=5", "family=['x']", "license=None", "task=None", "streaming='no'")
+
+
+@pytest.mark.parametrize("field", WRONG_FIELDS)
+def test_a_spec_with_a_field_of_the_wrong_type_is_a_failed_plugin(site, field):
+    code = GOOD.format("x3d_s").replace("builder=", f"{field}, builder=")
+    site("zoo-bad", {"bad": "bad_plugin"}, bad_plugin=code)
+    with pytest.warns(PluginWarning, match=field.partition("=")[0]):
+        assert Registry().list_models(license="mit") == []

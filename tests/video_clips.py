@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,6 +15,7 @@ import numpy as np
 
 from zoo.video import write_video
 
+os.environ.setdefault("SVT_LOG", "1")  # else it prints its settings for each clip
 SHARED = Path(__file__).parents[2] / "shared" / "videos"
 REAL = sorted(p.name for p in SHARED.glob("*") if p.suffix != ".md") if SHARED.is_dir() else []
 
@@ -82,6 +84,9 @@ def _webm_without_duration() -> bytes:
 
 
 B_FRAMES = {"bf": "3", "g": "12"}
+OPEN = {"x264-params": "keyint=12:min-keyint=12:open-gop=1:bframes=3:b-adapt=0:scenecut=0:b-pyramid=normal"}
+HEVC = {"x265-params": "keyint=12:min-keyint=12:open-gop=1:bframes=4:b-adapt=0:scenecut=0:log-level=none"}
+AV1 = {"preset": "12", "g": "10", "svtav1-params": "lookahead=0"}
 VARIABLE = [0, 40, 80, 200, 210, 230, 400, 440, 1000, 1040, 1080, 1500]
 
 MADE = {
@@ -94,6 +99,14 @@ MADE = {
         container_options={"avoid_negative_ts": "disabled"},
         encoder={"g": "12", "bf": "0"},
     ),
+    "edit_list_b_frames.mp4": lambda: mux(
+        [40 * k - 1000 for k in range(80)],
+        container_options={"avoid_negative_ts": "disabled"},
+        encoder={"g": "12", "bf": "3", "sc_threshold": "0"},
+    ),
+    "open_gops.mp4": lambda: encode("mp4", 80, options=OPEN),
+    "open_gops.mkv": lambda: encode("matroska", 80, options=OPEN),
+    "refresh.mp4": lambda: encode("mp4", 60, options={"x264-params": "keyint=10:intra-refresh=1:bframes=0"}),
     "late_start.mp4": lambda: mux([40 * k + 5000 for k in range(20)], container_options={"use_editlist": "0"}),
     "variable.mp4": lambda: mux(VARIABLE),
     "variable.mkv": lambda: mux(VARIABLE, format="matroska"),
@@ -103,6 +116,12 @@ MADE = {
     "mpeg4.mov": lambda: encode("mov", codec="mpeg4", options={"bf": "2"}),
     "h264.mkv": lambda: encode("matroska", fps=30, options=B_FRAMES),
     "vp9.webm": lambda: encode("webm", 30, fps=30, options={"g": "10", "lag-in-frames": "10", "auto-alt-ref": "1"}),
+    "hevc.mp4": lambda: encode("mp4", 50, codec="libx265", options=HEVC),
+    "hevc.mkv": lambda: encode("matroska", 50, codec="libx265", options=HEVC),
+    "vp8.webm": lambda: encode("webm", 40, codec="libvpx", options={"g": "10", "auto-alt-ref": "1"}),
+    "av1.mkv": lambda: encode("matroska", 40, codec="libsvtav1", options=AV1),
+    "av1.mp4": lambda: encode("mp4", 40, codec="libsvtav1", options=AV1),
+    "mpeg2.mp4": lambda: encode("mp4", codec="mpeg2video", options={"bf": "2", "g": "8"}),
     "no_duration.webm": _webm_without_duration,
     "b_frames_mpeg4.avi": lambda: encode("avi", codec="mpeg4", options={"bf": "2"}),
     "b_frames_h264.avi": lambda: encode("avi", options=B_FRAMES),
@@ -138,3 +157,14 @@ def upright(frame: av.VideoFrame) -> np.ndarray:
 
 def decoded(data: bytes) -> list[np.ndarray]:
     return [upright(frame) for frame in frames_of(data)]
+
+
+def remux(name: str, format: str, change) -> bytes:
+    """The same packets after `change(packets)`, which may drop or alter some, in a container of this format."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(clip(name))) as source, av.open(out, "w", format=format) as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in change([p for p in source.demux(video=0) if p.size]):
+            packet.stream = stream
+            target.mux_one(packet)
+    return out.getvalue()

@@ -55,8 +55,8 @@ def create(
     endpoint, cache_dir: of the Hub; None is what its client is set to (HF_ENDPOINT, HF_HOME).
     Raises UnknownModel, WeightsError, TypeError for an option that the builder does not take, PluginError.
     """
-    if dtype is not None and not dtype.is_floating_point:
-        raise SpecError(f"dtype={dtype}", hint="a floating-point type, such as torch.bfloat16")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise SpecError(f"dtype={dtype!r}", hint="a floating-point type, such as torch.bfloat16")
     _check_device(device)
     if is_repository(name):
         if pretrained not in (None, True):
@@ -73,7 +73,7 @@ def create(
     model = _with_weights(spec, weights, file, kwargs, device, dtype)
     if num_classes is not None and num_classes != model.num_classes:
         model.reset_classifier(num_classes)
-        model.labels = None
+        model.weights = model.labels = None  # what comes out is no longer what was published
     return place(model, device, dtype).eval()  # what the file does not hold: computed buffers, a new head
 
 
@@ -232,6 +232,8 @@ def _instantiate(
     spec: ModelSpec, num_classes: int | None, kwargs: dict[str, Any], *, initialise: bool = True
 ) -> VideoModel:
     """Call the builder. Without `initialise` the parameters hold nothing yet, and every one has to be assigned."""
+    if num_classes is not None and not (isinstance(num_classes, int) and num_classes >= 0):
+        raise SpecError(f"num_classes={num_classes!r}", hint="a number of classes, or 0 for features without a head")
     builder, signature = _builder(spec)
     options = {**spec.kwargs, **kwargs}
     if num_classes is not None:

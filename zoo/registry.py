@@ -22,18 +22,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import pluggy
 
 from zoo import hooks
+from zoo.discovery import Entry, discover
 from zoo.errors import PluginError, SpecError, UnknownModel
 from zoo.spec import NAME, ModelSpec, Weights
 
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-HOME = "video-zoo"  # the distribution whose plugins own the bare names
 LOCAL = "local"  # where notebooks register; the newest definition wins
 THIS_PROCESS = "this process"
 NEWER = "is it built for a newer zoo?"
@@ -60,6 +57,7 @@ class PluginRecord:
     models: dict[str, ModelSpec] = field(default_factory=dict, repr=False)
     import_ms: float = 0.0
     error: str = ""  # the formatted traceback: an exception object would keep its frames, and all they hold, alive
+    reason: str = ""  # the same in one sentence
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -83,8 +81,9 @@ class Registry:
         # zoo, while another thread holds the lock and waits for that import.
         self._lock = threading.RLock()
         self._discover = discover
-        self._entries: dict[str, _Entry] | None = None
+        self._entries: dict[str, Entry] | None = None
         self._records: dict[str, PluginRecord] = {}
+        self._loading = threading.local()  # names of the plugins that this thread is in the middle of loading
 
     # --- questions -------------------------------------------------------------------------------------------------
 
@@ -98,10 +97,17 @@ class Registry:
         return [record for name in self._names() if (record := self.plugin(name))]
 
     def plugin(self, name: str) -> PluginRecord | None:
-        """One plugin, loaded on first use; the others stay untouched."""
+        """One plugin, loaded on first use; the others stay untouched. One that asks while it is loaded is not there."""
         record = self._records.get(name)
         if record is None and (entry := self._found().get(name)):
-            record = self._load(entry)
+            loading: set[str] = self._loading.__dict__.setdefault("names", set())
+            if name in loading:
+                return None
+            loading.add(name)
+            try:
+                record = self._load(entry)
+            finally:
+                loading.discard(name)
         return record
 
     def list_models(
@@ -166,6 +172,8 @@ class Registry:
         if isinstance(spec := plugin, ModelSpec):
             plugin = SimpleNamespace(zoo_models=hooks.hookimpl(lambda: [spec]))
         models, notes = _ask(plugin, name, namespace=name)
+        if not models:
+            raise PluginError(f"{plugin!r:.80} describes no models", hint="is its zoo_models without @zoo.hookimpl?")
         with self._lock:
             if name != LOCAL and (name in self._records or name in self._found()):
                 raise PluginError(
@@ -227,10 +235,12 @@ class Registry:
         if record is None:
             return None
         if record.error:
-            reason = record.error.splitlines()[-1]
             raise UnknownModel(
-                f"{namespace}/{architecture}: plugin {namespace!r} is switched off: {reason}", hint="see `zoo plugins`"
+                f"{namespace}/{architecture}: plugin {namespace!r} is switched off: {record.reason}",
+                hint="see `zoo plugins`",
             )
+        if architecture == ModelSpec.WILDCARD:
+            return None
         spec = record.models.get(architecture)
         if spec is not None and spec.namespace:
             return spec
@@ -250,93 +260,41 @@ class Registry:
             )
         return UnknownModel(f"no model {name!r}", hint="`zoo list` shows every name")
 
-    def _found(self) -> dict[str, _Entry]:
+    def _found(self) -> dict[str, Entry]:
         complaints: list[str] = []
         with self._lock:  # reads installed metadata only, so it may hold the lock
             if self._entries is None:
-                self._entries, complaints = _discover() if self._discover else ({}, [])
+                self._entries, complaints = discover() if self._discover else ({}, [])
             entries = self._entries
         for complaint in complaints:
             _warn(complaint)
         return entries
 
-    def _load(self, entry: _Entry) -> PluginRecord:
+    def _load(self, entry: Entry) -> PluginRecord:
         record = PluginRecord(entry.name, entry.distribution, entry.version, entry.builtin, notes=list(entry.notes))
-        had_torch, start, problem = "torch" in sys.modules, time.perf_counter(), None
+        had_torch, start = "torch" in sys.modules, time.perf_counter()
         try:
             namespace = "" if entry.builtin else entry.name
             record.models, notes = _ask(entry.point.load(), entry.name, namespace=namespace)
             record.notes += notes
-        except (Exception, SystemExit) as caught:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as caught:  # SystemExit and CancelledError must not end the host either
+            record.reason = _sentence(caught)
             if os.environ.get("ZOO_STRICT") == "1":
-                raise PluginError(f"plugin {entry.name!r} ({entry.origin}) failed: {caught!r}") from caught
-            problem, record.error = caught, traceback.format_exc().rstrip()
-            if _UNKNOWN_HERE.search(str(caught)):
+                raise PluginError(f"plugin {entry.name!r} ({entry.origin}) failed: {record.reason}") from caught
+            record.error = traceback.format_exc().rstrip()
+            if _UNKNOWN_HERE.search(record.reason):
                 record.notes.append(NEWER)
         record.import_ms = (time.perf_counter() - start) * 1e3
         if not had_torch and "torch" in sys.modules:
             record.notes.append(f"imports torch on discovery ({record.import_ms:.0f} ms)")
         with self._lock:
             kept = self._records.setdefault(entry.name, record)  # the loser of a race between threads is dropped
-        if problem is not None and kept is record:
+        if record.error and kept is record:
             newer = f"; {NEWER}" if NEWER in record.notes else ""
-            _warn(f"plugin {entry.name!r} ({entry.origin}) is switched off: {type(problem).__name__}: {problem}{newer}")
+            _warn(f"plugin {entry.name!r} ({entry.origin}) is switched off: {record.reason}{newer}")
         return kept
-
-
-@dataclass
-class _Entry:
-    """An entry point that has not been loaded."""
-
-    point: EntryPoint
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return self.point.name
-
-    @property
-    def distribution(self) -> str:
-        return self.point.dist.name if self.point.dist else self.point.value
-
-    @property
-    def version(self) -> str:
-        return self.point.dist.version if self.point.dist else ""
-
-    @property
-    def origin(self) -> str:
-        return f"{self.distribution} {self.version}".strip()
-
-    @property
-    def builtin(self) -> bool:
-        return re.sub(r"[-_.]+", "-", self.distribution).lower() == HOME
-
-
-def _discover() -> tuple[dict[str, _Entry], list[str]]:
-    """Entry points by name, and what is odd about them."""
-    from importlib.metadata import entry_points  # slow to import, so only when asked
-
-    entries: dict[str, _Entry] = {}
-    complaints: list[str] = []
-    found = [_Entry(point) for point in entry_points(group=hooks.GROUP)]
-    for entry in sorted(found, key=lambda e: (not e.builtin, e.origin, e.point.value)):  # the same winner everywhere
-        winner = entries.setdefault(entry.name, entry)
-        if winner is not entry and (winner.origin, winner.point.value) != (entry.origin, entry.point.value):
-            winner.notes.append(f"{entry.origin} wants this name too")
-            complaints.append(f"plugin name {entry.name!r}: {winner.origin} keeps it, {entry.origin} is ignored")
-    if (selection := os.environ.get("ZOO_PLUGINS")) is not None:
-        entries, unknown = _select(entries, selection)
-        complaints += [f"ZOO_PLUGINS names {name!r}, which is not installed" for name in unknown]
-    return entries, complaints
-
-
-def _select(entries: dict[str, _Entry], selection: str) -> tuple[dict[str, _Entry], list[str]]:
-    """Keep `a,b`, or all but `-a`. Decided before import: a plugin that is off costs nothing and can break nothing."""
-    names = [name.strip() for name in selection.split(",") if name.strip()]
-    dropped = {name[1:] for name in names if name.startswith("-")}
-    kept = {name for name in names if not name.startswith("-")}
-    wanted = (kept if kept or not dropped else set(entries)) - dropped
-    return {n: e for n, e in entries.items() if n in wanted}, sorted((kept | dropped) - set(entries))
 
 
 def _ask(plugin: object, name: str, *, namespace: str) -> tuple[dict[str, ModelSpec], list[str]]:
@@ -360,7 +318,10 @@ def _ask(plugin: object, name: str, *, namespace: str) -> tuple[dict[str, ModelS
         models[spec.name] = replace(spec, plugin=name, namespace=name if spec.is_namespace else namespace)
     callers = manager.get_hookcallers(plugin) or []
     notes = [f"implements {c.name!r}, which this zoo does not know" for c in callers if not c.has_spec()]
-    return models, notes if models else [*notes, "describes no models"]
+    if not models:
+        unmarked = " (its zoo_models has no @zoo.hookimpl)" if hasattr(plugin, "zoo_models") and not callers else ""
+        notes.append(f"describes no models{unmarked}")
+    return models, notes
 
 
 def _resolve(wildcard: ModelSpec, architecture: str, namespace: str) -> ModelSpec | None:
@@ -379,6 +340,14 @@ def _resolve(wildcard: ModelSpec, architecture: str, namespace: str) -> ModelSpe
             f"{namespace}/{architecture}: {wildcard.resolver} gave {spec!r:.80}, which is not a ModelSpec"
         )
     return replace(spec, plugin=wildcard.plugin, namespace=namespace)
+
+
+def _sentence(error: BaseException) -> str:
+    """What happened, in one line; of an exception whose own text raises, its kind."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def import_function(reference: str) -> Any:

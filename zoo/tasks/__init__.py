@@ -107,6 +107,8 @@ def embed(
 
 def as_model(model_or_name: VideoModel | str, device: str | torch.device | None = None) -> VideoModel:
     """A model ready to predict: itself, or made from its name with its default weights if it has any."""
+    if not isinstance(model_or_name, (str, VideoModel)):
+        raise TypeError(f"a zoo.VideoModel or the name of one is wanted, not {model_or_name!r:.80}")
     if not isinstance(model_or_name, str):
         return factory.place(model_or_name, device)
     if is_repository(model_or_name):

@@ -6,6 +6,7 @@ import html
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,9 @@ from zoo.video.clips import ViewsOption, iter_views, protocol_of
 from zoo.video.footage import name_of, open_footage
 
 CHECKS = "zoo.testing.logits:CHECKS"  # what the conformance kit asks of every model of this task
+
+
+MOST_WINDOWS = 100_000
 
 
 class Score(NamedTuple):
@@ -43,7 +47,8 @@ class Prediction:
 
     video: its name, a path as it was given. model, weights: names; weights is None where they are random.
     top: the best labels, best first. segments: with `window`, what happens when. scores: of all labels, `[K]`.
-    windows: with `window`, (start_s, end_s, scores) of each. error: why there is no answer; then `ok` is False.
+    windows: with `window`, (start_s, end_s, scores) of each. repeated: the video, or a window, is shorter than a clip,
+    so that frames were repeated as the protocol says. error: why there is no answer; then `ok` is False.
     """
 
     video: str
@@ -54,6 +59,7 @@ class Prediction:
     segments: list[Segment] = field(default_factory=list)
     scores: Tensor | None = None
     windows: list[tuple[float, float, Tensor]] = field(default_factory=list)
+    repeated: bool = False
     error: ZooError | None = None
 
     @property
@@ -78,6 +84,8 @@ class Prediction:
         if self.error is not None:
             return f"{title}\n  {type(self.error).__name__}: {self.error}"
         lines = [f"{self.video} · {self.duration_s:.1f} s · {self._made_by()}"]
+        if self.repeated:
+            lines.append("  (shorter than a clip of this model: frames are repeated, do not trust the scores too much)")
         width = max(len(score.label) for score in self.top)
         lines += [f"  {label:<{width}}  {score:6.3f}  {'█' * round(20 * score)}".rstrip() for label, score in self.top]
         lines += [f"  {s.start_s:7.1f} - {s.end_s:5.1f} s  {s.label}  {s.score:.3f}" for s in self.segments]
@@ -111,19 +119,19 @@ def run(
     fps: float | None = None,
 ) -> Prediction:
     """See `zoo.predict`."""
-    if not isinstance(top_k, int) or top_k < 1:
+    if not isinstance(top_k, Integral) or top_k < 1:
         raise SpecError(f"top_k={top_k!r}", hint="it is a whole number of at least 1")
     protocol = protocol_of(model)
     footage = open_footage(video, fps=fps)
     spans = None if window is None and stride is None else sliding(footage.duration_s, window, stride)
+    scored, repeated = [], False
     with evaluating(model):
-        scored = [
-            (found.start_s, found.end_s, aggregate(over_views(model, found, model), protocol))
-            for found in iter_views(protocol, footage, views=views, windows=spans)
-        ]
+        for found in iter_views(protocol, footage, views=views, windows=spans):
+            scored.append((found.start_s, found.end_s, aggregate(over_views(model, found, model), protocol)))
+            repeated |= found.repeated
     scores = torch.stack([window_scores for _, _, window_scores in scored]).mean(0)
     labels = _labels(model, len(scores))
-    best = scores.topk(min(top_k, len(scores)))
+    best = scores.topk(min(int(top_k), len(scores)))
     return Prediction(
         video=name_of(video),
         **_who(model),
@@ -132,6 +140,7 @@ def run(
         segments=[] if spans is None else merge(scored, labels, footage.duration_s),
         scores=scores,
         windows=[] if spans is None else scored,
+        repeated=repeated,
     )
 
 
@@ -158,8 +167,14 @@ def sliding(duration_s: float, window: float | None, stride: float | None) -> li
     """Windows of `window` seconds, `stride` apart, that cover the whole video; the last one ends where it ends."""
     window = stride if window is None else window
     stride = window if stride is None else stride
-    if window is None or stride is None or not (window > 0 and stride > 0 and math.isfinite(window + stride)):
-        raise SpecError(f"window={window!r}, stride={stride!r}", hint="both are seconds, more than 0")
+    numbers = isinstance(window, (int, float)) and isinstance(stride, (int, float))
+    if window is None or stride is None or not numbers or not 0 < stride <= window < math.inf:
+        hint = "both are seconds, more than 0; stride is at most window, so that nothing is left out"
+        raise SpecError(f"window={window!r}, stride={stride!r}", hint=hint)
+    if duration_s / stride > MOST_WINDOWS:
+        raise SpecError(
+            f"stride={stride!r} makes more than {MOST_WINDOWS} windows of {duration_s:.0f} s", hint="take a longer one"
+        )
     if duration_s <= window:
         return [(0.0, duration_s)]
     starts = [i * stride for i in range(math.floor((duration_s - window) / stride + 1e-9) + 1)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from zoo.contract import VideoModel
 from zoo.errors import SpecError
 from zoo.tasks.running import evaluating, over_views
-from zoo.video.clips import Views, ViewsOption, iter_views, protocol_of
+from zoo.video.clips import ViewsOption, iter_views, protocol_of
 from zoo.video.footage import open_footage
 
 LEVELS = ("clip", "frame", "map")
@@ -22,14 +22,9 @@ def embed_video(model: VideoModel, video: Any, *, level: str, views: ViewsOption
     (found,) = iter_views(protocol_of(model), open_footage(video, fps=fps), views=views)
     with evaluating(model):
         if level == "map":
-            return over_views(model, found, model.forward_features).clone()
+            return over_views(model, found, model.forward_features)
         if level == "clip":
             return over_views(model, found, lambda x: model.forward_head(model.forward_features(x), True)).mean(0)
         rows = over_views(model, found, lambda x: model.frame_features(model.forward_features(x)))
-        return _in_time_order(rows, found)
-
-
-def _in_time_order(rows: Tensor, views: Views) -> Tensor:
-    """`[V, T, D]` to `[clips * T, D]`: the crops of a clip averaged, the clips one after the other."""
-    crops = len({box for _, box in views.views})
-    return rows.reshape(-1, crops, *rows.shape[1:]).mean(1).flatten(0, 1)
+    # [V, T, D] to [clips * T, D]: the crops of a clip averaged, the clips one after the other
+    return rows.reshape(-1, found.crops, *rows.shape[1:]).mean(1).flatten(0, 1)

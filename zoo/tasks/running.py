@@ -14,14 +14,15 @@ from zoo.video.clips import Views
 
 @contextmanager
 def evaluating(model: VideoModel) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode it was in comes back."""
-    was_training = model.training
+    """Evaluation mode without gradients; every module gets back the mode it was in."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
 
 
 def over_views(model: VideoModel, views: Views, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -30,5 +31,7 @@ def over_views(model: VideoModel, views: Views, function: Callable[[Tensor], Ten
     outputs = []
     for clips in views.batches():
         model.check_geometry(clips)
-        outputs.append(function(clips.to(like.device, like.dtype)).float().cpu())
+        with torch.inference_mode():
+            output = function(clips.to(like.device, like.dtype)).float().cpu()
+        outputs.append(output.clone())  # an inference tensor could be neither trained on nor changed
     return torch.cat(outputs)

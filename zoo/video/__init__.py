@@ -11,30 +11,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.video.frames import Frame, Frames, Report, iter_frames, read_frames
+    from zoo.video.frames import Frames, Report, iter_frames, read_frames
     from zoo.video.index import VideoIndex, probe
+    from zoo.video.picture import Frame
     from zoo.video.source import Limits
+    from zoo.video.url import Device, Url, open_device
     from zoo.video.write import write_video
 
 _LAZY = {
-    "Frame": "zoo.video.frames",
+    "Device": "zoo.video.url",
+    "Frame": "zoo.video.picture",
     "Frames": "zoo.video.frames",
     "Limits": "zoo.video.source",
     "Report": "zoo.video.frames",
+    "Url": "zoo.video.url",
     "VideoIndex": "zoo.video.index",
     "iter_frames": "zoo.video.frames",
+    "open_device": "zoo.video.url",
     "probe": "zoo.video.index",
     "read_frames": "zoo.video.frames",
     "write_video": "zoo.video.write",
 }
 
 __all__ = [
+    "Device",
     "Frame",
     "Frames",
     "Limits",
     "Report",
+    "Url",
     "VideoIndex",
     "iter_frames",
+    "open_device",
     "probe",
     "read_frames",
     "write_video",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from zoo.video import sampling
 from zoo.video.footage import Footage, Pixels, open_footage
 from zoo.video.transforms import Box, crop_boxes, to_clip
 
+MOST_CLIPS = 1000  # of one video; published protocols take up to 15
 ViewsOption = Literal["card", "fast"] | tuple[int, int]
 
 
@@ -54,6 +56,8 @@ class Views:
         self._preprocessing, self._frames = preprocessing, frames
         self.start_s, self.end_s = span_s
         self.views = [(indices, box) for indices in plan for box in boxes]
+        self.crops = crops
+        self.repeated = any(len(set(indices)) < len(indices) for indices in plan)
 
     def __len__(self) -> int:
         return len(self.views)
@@ -94,7 +98,7 @@ def load_clips(
         "n_frames": len(footage.time_s),
         "duration_s": footage.duration_s,
         "fps": footage.fps,
-        "repeated": any(len(set(frames)) < len(frames) for frames in indices),
+        "repeated": found.repeated,
     }
     return Clips(
         data=torch.stack([found.clip(i) for i in range(len(found))]),
@@ -165,8 +169,11 @@ def _counts(preprocessing: Preprocessing, views: ViewsOption) -> tuple[int | Lit
         return preprocessing.clips, preprocessing.crops
     if views == "fast":
         return "centre", 1
-    if isinstance(views, tuple) and len(views) == 2 and all(isinstance(n, int) and n > 0 for n in views):
-        if views[1] not in (1, 3) or (views[1] == 3 and preprocessing.crop is None):
+    if isinstance(views, tuple) and len(views) == 2 and all(isinstance(n, Integral) and n > 0 for n in views):
+        clips, crops = int(views[0]), int(views[1])
+        if crops not in (1, 3) or (crops == 3 and preprocessing.crop is None):
             raise SpecError(f"views={views!r}", hint="there can be 1 crop, or 3 where the protocol crops at all")
-        return views
+        if clips > MOST_CLIPS:
+            raise SpecError(f"views={views!r}", hint=f"at most {MOST_CLIPS} clips; use a window for what happens when")
+        return clips, crops
     raise SpecError(f"views={views!r}", hint='it is "card", "fast" or (clips, crops)')

@@ -16,9 +16,7 @@ import av
 from zoo.errors import VideoDecodeError
 from zoo.video.source import CONVERT, OpenVideo
 
-# Containers whose packets carry the time at which a frame is shown.
-TRUSTED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-# Those that only know the order of decoding: presentation times are made up, and wrong when there are B-frames.
+# Containers that only know the order of decoding: presentation times are made up, and wrong when there are B-frames.
 DECODE_ORDER = ("avi",)
 
 
@@ -159,7 +157,8 @@ class Decode:
                 first = f"; the first trouble is at {self.damage[0]}" if self.damage else ""
                 reason, hint = f"none of its {self.n_packets} packets can be decoded{first}", CONVERT
         else:
-            more = f" and {len(self.damage) - 1} more places" if len(self.damage) > 1 else ""
+            others = len(self.damage) - 1
+            more = f" and {others} other place{'s' * (others > 1)}" if others else ""
             reason = f"damaged at {self.damage[0]}{more}; {self.n_frames} frames can be recovered"
-            hint = "on_error='skip' reads those"
+            hint = "zoo.video.read_frames(..., on_error='skip') reads those"
         return VideoDecodeError(f"{name}: {reason}", hint=hint, source=name, reason=reason)

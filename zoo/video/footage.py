@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from zoo.errors import VideoError
 from zoo.spec import Preprocessing
-from zoo.video.frames import Frame
+from zoo.video.picture import Frame
+from zoo.video.url import Url
 
 Pixels = NDArray[np.uint8]
+LEAST_FPS, MOST_FPS = 1e-3, 1e6
 
 
 class Footage(Protocol):
@@ -30,14 +33,14 @@ class Footage(Protocol):
 
 
 def open_footage(video: Any, *, fps: float | None = None) -> Footage:
-    """One video: a path, bytes, a binary file object, uint8 frames `[T, H, W, 3]` or a list of images.
+    """One video: a path, bytes, a Url, a binary file object, uint8 frames `[T, H, W, 3]` or a list of images.
 
     fps: frames per second of an array or a list of images, which do not know it. Raises VideoError.
     """
-    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(video, "read"):
+    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, Url)) or hasattr(video, "read"):
         return _File(video)
     frames, name = _as_array(video)
-    if fps is None or not fps > 0:
+    if not isinstance(fps, Real) or not LEAST_FPS <= fps <= MOST_FPS:
         raise VideoError(f"{name} has no frame rate of its own, and fps={fps!r}", hint="pass fps=30, or what it is")
     return _Array(frames, name, float(fps))
 
@@ -55,6 +58,8 @@ def name_of(video: Any) -> str:
         return os.fspath(video)
     if isinstance(video, (bytes, bytearray, memoryview)):
         return "<bytes>"
+    if isinstance(video, Url):
+        return video.name
     if hasattr(video, "read"):
         return str(getattr(video, "name", "<file>"))
     return "<images>" if isinstance(video, (list, tuple)) else "<array>"
@@ -73,8 +78,15 @@ class _File:
     def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[Frame]:
         from zoo.video.select import select_frames
 
-        size, interpolation, antialias = preprocessing.resize, preprocessing.interpolation, preprocessing.antialias
-        return select_frames(self._source, wanted, size=size, interpolation=interpolation, antialias=antialias)
+        p = preprocessing
+        return select_frames(
+            self._source,
+            wanted,
+            index=self._index,
+            size=p.resize,
+            interpolation=p.interpolation,
+            antialias=p.antialias,
+        )
 
 
 class _Array:
@@ -94,7 +106,7 @@ class _Array:
 
 
 def _is_image(item: Any) -> bool:
-    return hasattr(item, "getbands") or getattr(item, "ndim", None) == 3
+    return hasattr(item, "getbands") or getattr(item, "ndim", None) in (2, 3)
 
 
 def _as_array(video: Any) -> tuple[Pixels, str]:
@@ -117,7 +129,12 @@ def _as_array(video: Any) -> tuple[Pixels, str]:
 
 
 def _stack(images: Iterable[Any], name: str) -> Pixels:
-    arrays = [np.asarray(im.convert("RGB") if hasattr(im, "convert") else im) for im in images]
+    try:
+        arrays = [np.asarray(im.convert("RGB") if hasattr(im, "convert") else im) for im in images]
+    except (OSError, ValueError) as error:  # pictures are decoded only now
+        raise VideoError(f"{name}: a picture cannot be decoded: {error}", hint="leave it out") from error
+    if not arrays:
+        raise VideoError(f"{name}: there are none", hint="give at least one image")
     if len(shapes := {a.shape for a in arrays}) > 1:
         raise VideoError(f"{name} have different shapes: {sorted(shapes)[:3]}", hint="give images of one size")
     return np.stack(arrays)

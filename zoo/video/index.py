@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Any
 
 import av
 
-from zoo.video.decode import TRUSTED, Clock, Decode, Decoded
+from zoo.video.decode import Clock, Decode, Decoded
+from zoo.video.picture import quarter_turns, upright_shape
 from zoo.video.source import Limits, OpenVideo, open_video
+from zoo.video.table import Distrust, PacketTable, scan
+from zoo.video.url import Url
+
+# Indices of files that are kept in this process, and how many frames they may have together (about 100 bytes each).
+KEPT_FILES, KEPT_FRAMES = 64, 1_000_000
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """Plain numbers about one video; can be pickled and cached by (path, size, mtime_ns).
+    """Plain numbers about one video; can be pickled. That of a path is kept until the file changes.
 
     time_s: when each frame is shown, in seconds from the first one, never decreasing.
     width, height: as shown, after rotation. rotation: degrees counter-clockwise that were still to be applied.
     keyframe: for each frame, whether decoding can start there.
     duration_s: until the last frame is gone. fps_mean: frames per second over that time.
-    trusted: the container's own table was used; otherwise every frame was decoded to count them, and `why` says why.
+    trusted: the container's own table was used, and frames can be read without decoding all before them; otherwise
+    every frame was decoded to count them, and `why` says why.
     """
 
     n_frames: int
@@ -34,63 +43,45 @@ class VideoIndex:
     container: str
     trusted: bool
     why: str | None
+    _table: PacketTable | None = field(default=None, repr=False, compare=False)
 
 
-class _Distrust(Exception):
-    """Why the container's table cannot be believed."""
-
-
-def probe(src: Any, *, exact: bool = False, limits: Limits = Limits()) -> VideoIndex:  # noqa: B008  frozen
+def probe(
+    src: Any,
+    *,
+    exact: bool = False,
+    isolate: bool = False,
+    limits: Limits = Limits(),  # noqa: B008  frozen
+) -> VideoIndex:
     """What is in a video. Reads the packets of mp4, mov, mkv and webm; decodes any other container.
 
     Damage inside a packet shows only when it is decoded: then the table says more frames than there are good ones.
     exact=True decodes every container, and counts what `read_frames(..., on_error="skip")` can give.
+    isolate=True reads in a child process with limits, whose crash is a VideoError.
     """
+    if isolate:
+        from zoo.video.isolate import isolated_probe
+
+        return isolated_probe(src, exact, limits)
+    if exact:
+        with open_video(src, limits) as video:
+            return _from_frames(video, "asked for")
+    key = cache_key(src, limits)
+    if (found := cached(key)) is not None:
+        return found
+    try:
+        return trusted_index(src, limits, key)
+    except Distrust as distrust:
+        why = str(distrust)
     with open_video(src, limits) as video:
-        try:
-            if exact:
-                raise _Distrust("asked for")
-            return _from_packets(video)
-        except _Distrust as distrust:
-            why = str(distrust)
-    with open_video(src, limits) as video:
-        return _from_frames(video, why)
+        return _keep(key, _from_frames(video, why))
 
 
-def _from_packets(video: OpenVideo) -> VideoIndex:
-    if video.container.format.name not in TRUSTED:
-        raise _Distrust(f"container {video.container.format.name}")
-    clock = Clock(video.stream, video.container.format.name)
-    decode = Decode(video)
-    shown: list[tuple[int, int | None, bool]] = []
-    first: av.VideoFrame | None = None
-    for packet in decode.packets():
-        if first is None:  # the size and the rotation are those of a frame, not of the header
-            try:
-                first = next(iter(video.stream.codec_context.decode(packet)), None)
-            except av.FFmpegError as error:
-                raise _Distrust(f"packet {decode.n_packets - 1} cannot be decoded") from error
-        if packet is None:
-            break
-        if packet.is_corrupt:
-            raise _Distrust("corrupt packet")
-        if decode.n_packets == 1 and not packet.is_keyframe:
-            raise _Distrust("no leading keyframe")
-        if packet.is_discard:  # cut away by an edit list: decoded, never shown
-            continue
-        if packet.pts is None:
-            raise _Distrust("a packet without a time")
-        shown.append((packet.pts, packet.duration, packet.is_keyframe))
-    if decode.damage:
-        raise _Distrust(str(decode.damage[0]))
-    if first is None or first.is_corrupt or not shown:
-        raise _Distrust("the first frame cannot be decoded")
-    keys = [pts for pts, _, key in shown if key]
-    shown.sort(key=lambda row: row[0])
-    if keys != sorted(keys) or len({pts for pts, _, _ in shown}) != len(shown):
-        raise _Distrust("times out of order or repeated")
-    times = [clock.tick(pts, duration) for pts, duration, _ in shown]
-    return _index(video, first, times, [key for _, _, key in shown], clock, None)
+def trusted_index(src: Any, limits: Limits, key: Any = None, started: float | None = None) -> VideoIndex:
+    """The index from the container's table; Distrust where that cannot be believed."""
+    with open_video(src, limits, started=started) as video:
+        found = scan(video)
+        return _keep(key, _index(video, found.first, found.times, found.keyframe, found.clock, None, found.table))
 
 
 def _from_frames(video: OpenVideo, why: str) -> VideoIndex:
@@ -105,21 +96,26 @@ def _from_frames(video: OpenVideo, why: str) -> VideoIndex:
         raise decode.failure(iter(()))
     if decode.damage:
         why = f"{why}; {len(decode.damage)} errors, the first at {decode.damage[0]}"
-    return _index(video, first.frame, times, keys, decode.clock, why)
+    return _index(video, first.frame, times, keys, decode.clock, why, None)
 
 
 def _index(
-    video: OpenVideo, frame: av.VideoFrame, times: list[float], keys: list[bool], clock: Clock, why: str | None
+    video: OpenVideo,
+    frame: av.VideoFrame,
+    times: list[float],
+    keys: list[bool],
+    clock: Clock,
+    why: str | None,
+    table: PacketTable | None,
 ) -> VideoIndex:
     duration = clock.seconds_after()
-    turns = quarter_turns(frame)
-    size = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+    height, width = upright_shape(frame)
     return VideoIndex(
         n_frames=len(times),
         time_s=tuple(times),
-        width=size[0],
-        height=size[1],
-        rotation=turns * 90,
+        width=width,
+        height=height,
+        rotation=quarter_turns(frame) * 90,
         keyframe=tuple(keys),
         fps_mean=len(times) / duration,
         duration_s=duration,
@@ -127,9 +123,41 @@ def _index(
         container=video.container.format.name,
         trusted=why is None,
         why=why,
+        _table=table,
     )
 
 
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """How often a frame has to be turned counter-clockwise to be upright; 0 for a broken display matrix."""
-    return round(frame.rotation / 90) % 4 if abs(frame.rotation) <= 360 else 0
+# --- indices of files, kept ---------------------------------------------------------------------------------------
+
+_kept: OrderedDict[Any, VideoIndex] = OrderedDict()
+
+
+def cache_key(src: Any, limits: Limits) -> Any:
+    """What the index of a file is kept by; None for what is not a file. Limits that were passed once may not be now."""
+    if not isinstance(src, str | os.PathLike | Url):
+        return None
+    src = src.path() if isinstance(src, Url) else src
+    try:
+        path = os.path.abspath(os.fsdecode(src))  # noqa: PTH100  Path would have to be a file's name already
+        status = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):  # opening it will say what is wrong
+        return None
+    return path, status.st_size, status.st_mtime_ns, limits
+
+
+def cached(key: Any) -> VideoIndex | None:
+    # Each step is one operation on the dict, so that threads and forked workers need no lock.
+    found = _kept.pop(key, None)
+    if found is not None:
+        _kept[key] = found
+    return found
+
+
+def _keep(key: Any, index: VideoIndex) -> VideoIndex:
+    if key is not None:
+        _kept[key] = index
+        while len(_kept) > KEPT_FILES or (
+            len(_kept) > 1 and sum(i.n_frames for i in list(_kept.values())) > KEPT_FRAMES
+        ):
+            _kept.popitem(last=False)
+    return index

@@ -105,11 +105,36 @@ def _resampled_tv(n: int, t: int, stride: int, clips: int, rate: float) -> list[
 
 def _dense_psf(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
     """PySlowFast: t points on a span of t * stride frames at the target rate; the last clip stops short of the end."""
-    span = t * stride * rate
-    free = max(n - span, 0.0)
+    free = max(n - t * stride * rate, 0.0)
+    return [_points(free * c / clips, t, t * stride * rate) for c in range(clips)]
+
+
+def _dense_psf_offset(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """PySlowFast with USE_OFFSET_SAMPLING: whole steps, the last clip at the end, a single one in the centre."""
+    free = max(n - t * stride * rate, 0.0)
+    starts = [free // 2] if clips == 1 else [c * (free // (clips - 1)) for c in range(clips)]
+    return [_points(start, t, t * stride * rate) for start in starts]
+
+
+def _points(start: float, t: int, span: float) -> Clip:
     step = max(span - 1, 0.0) / max(t - 1, 1)
-    starts = [free * c / clips for c in range(clips)]
-    return [[math.floor(start + j * step + EPSILON) for j in range(t)] for start in starts]
+    return [math.floor(start + j * step + EPSILON) for j in range(t)]
+
+
+def _subsample_ptv(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """PyTorchVideo: of the frames within t * stride at the target rate, t from the first to the last.
+
+    Clips are spread evenly from the start to the end, a single one is the first. A short video gives what it has.
+    """
+    span = min(t * stride * rate, float(n))
+    starts = [(n - span) * c / max(clips - 1, 1) for c in range(clips)]
+    bounds = [(math.ceil(s - EPSILON), math.ceil(s + span - EPSILON)) for s in starts]
+    return [[first + k for k in _ends(max(end - first, 1), t)] for first, end in bounds]
+
+
+def _ends(n: int, t: int) -> Clip:
+    """From the first to the last of n frames, rounded down."""
+    return [j * (n - 1) // max(t - 1, 1) for j in range(t)]
 
 
 def _dense_mm(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
@@ -130,23 +155,70 @@ def _uniform_hf(n: int, t: int, stride: int, clips: int, rate: float) -> list[Cl
     return [[(i * clips + c) * n // (t * clips) for i in range(t)] for c in range(clips)]
 
 
+def _segments_mm_twice(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """MMAction2's twice_sample: first the centres of t segments, then their starts."""
+    average, steps = n / t, max(clips - 1, 1)
+    return [[int(i * average + average * (steps - c) / (2 * steps)) for i in range(t)] for c in range(clips)]
+
+
+def _uniform_mm(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """MMAction2's UniformSample: t steps that leave room at the end, clips moved within a step."""
+    step = (n - 1) / t
+    return [[round(step * j) + int(step / (clips + 1) * (c + 1)) for j in range(t)] for c in range(clips)]
+
+
+def _head_hf(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """transformers' older pipeline: t points on the first t * stride frames, whatever comes after; then the next."""
+    return [[c * t * stride + k for k in _ends(t * stride, t)] for c in range(clips)]
+
+
+def _videomae_k400(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """VideoMAE's test views: windows over every stride-th frame of the whole video; a single one in the centre."""
+    kept = -(-n // stride)
+    free = max(kept - t, 0)
+    starts = [free // 2] if clips == 1 else [int(c * (free / (clips - 1))) for c in range(clips)]
+    return [[min(start + j, kept - 1) * stride for j in range(t)] for start in starts]
+
+
+def _vjepa2_uniform(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """V-JEPA 2's probes, as reported and not compared with their code: t frames from the first to the last.
+
+    Several clips divide the video among them.
+    """
+    bounds = [(c * n // clips, (c + 1) * n // clips) for c in range(clips)]
+    return [[min(first, n - 1) + k for k in _ends(max(end - first, 1), t)] for first, end in bounds]
+
+
 _RAW: dict[str, Callable[[int, int, int, int, float], list[Clip]]] = {
     "uniform": _uniform,
     "consecutive": _consecutive,
     "resampled_tv": _resampled_tv,
     "dense_psf": _dense_psf,
+    "dense_psf_offset": _dense_psf_offset,
+    "subsample_ptv": _subsample_ptv,
     "dense_mm": _dense_mm,
     "segments_mm": _segments_mm,
+    "segments_mm_twice": _segments_mm_twice,
+    "uniform_mm": _uniform_mm,
     "uniform_hf": _uniform_hf,
+    "head_hf": _head_hf,
+    "videomae_k400": _videomae_k400,
+    "videomae_ssv2": _uniform_hf,  # the starts and the centres of t segments, as its two clips
+    "vjepa2_uniform": _vjepa2_uniform,
 }
-# Their clips all cover the whole video, so that one clip is the middle one.
-_WHOLE = ("uniform", "segments_mm", "uniform_hf")
+# A single clip of these covers all that the protocol looks at; for the others the middle one of three is the centre.
+_WHOLE = (
+    *("uniform", "segments_mm", "segments_mm_twice", "uniform_mm", "uniform_hf", "head_hf"),
+    *("videomae_ssv2", "vjepa2_uniform"),
+)
+# Those that stretch their span by the file's own rate instead of resampling it.
+_STRETCHED = ("dense_psf", "dense_psf_offset", "subsample_ptv")
 
 
 class Sampler(Protocol):
     """`clips` lists of `num_frames` indices, each in 0..n-1.
 
-    rate: frames per second of the file over those of the protocol; only dense_psf uses it, to scale its span.
+    rate: frames per second of the file over those of the protocol; some scale their span by it.
     """
 
     def __call__(
@@ -201,23 +273,23 @@ def plan(
             )
         first = at_times(time_s, [start])[0]
         last = max(bisect_left(time_s, end - EPSILON) - 1, first)
-    if p.fps is not None and p.sampler != "dense_psf":
-        count = max(math.floor((end - start) * p.fps + EPSILON), 1)
-        frames = at_times(time_s, (start + j / p.fps for j in range(count)))
-        rate = 1.0
-    else:
-        frames = list(range(first, last + 1))
-        rate = fps / p.fps if p.fps else 1.0
+    # Only the number of frames at the protocol's rate is computed here, never all of their times: it can be far larger
+    # than the number of frames in the file.
+    resampled_to = p.fps if p.sampler not in _STRETCHED else None
+    count = last - first + 1 if resampled_to is None else max(math.floor((end - start) * resampled_to + EPSILON), 1)
+    rate = fps / p.fps if p.fps and resampled_to is None else 1.0
     centre = clips == "centre"
     number = (1 if p.sampler in _WHOLE else 3) if centre else p.clips if clips is None else clips
     if not isinstance(number, int):
         raise SpecError(f"clips={clips!r}", hint="clips is a number, 'centre', or None for the protocol's own")
     sampled = SAMPLERS[p.sampler](
-        len(frames), num_frames=p.num_frames, stride=p.stride, clips=number, rate=rate, short=p.short
+        count, num_frames=p.num_frames, stride=p.stride, clips=number, rate=rate, short=p.short
     )
     if centre:
         sampled = [sampled[number // 2]]
-    return [[frames[i] for i in clip] for clip in sampled]
+    if resampled_to is None:
+        return [[first + i for i in clip] for clip in sampled]
+    return [at_times(time_s, (start + i / resampled_to for i in clip)) for clip in sampled]
 
 
 def _rate(time_s: Sequence[float], duration_s: float | None, fallback: float | None) -> float:

@@ -1,8 +1,8 @@
 """Opening a video without opening anything else, and turning whatever goes wrong into a VideoError.
 
-Nothing but a local regular file, bytes, or a binary file object is opened. A string is a path even if it looks like a
-URL, and a file that is a playlist opens neither other files nor sockets, not even from memory. FFmpeg's parsers remain
-a large surface: decode untrusted uploads in a process with limits.
+Nothing but a local regular file, bytes, or a binary file object is opened, unless a Url or a Device says so. A string
+is a path even if it looks like a URL, and a file that is a playlist opens neither other files nor sockets, not even
+from memory. FFmpeg's parsers remain a large surface: decode untrusted uploads with `isolate=True`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import av
 import av.stream
 
 from zoo.errors import NoVideoStreamError, VideoDecodeError, VideoError, VideoLimitError, VideoOpenError
+from zoo.video.url import Device, Url
 
 # Demuxers of real containers. Those of playlists (hls, concat, sdp, ...) are left out: they open what they name.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,ivf,mjpeg,rm,mpegvideo,m4v"
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
 
 CONVERT = "check that it plays elsewhere, or convert it with `ffmpeg -i INPUT -c:v libx264 out.mp4`"
-PATHS = "strings are local paths: download the video first and give its path or its bytes"
+PATHS = "strings are local paths; to let zoo download a video, pass zoo.video.Url('https://...')"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Limits:
 
     max_pixels: of one frame. max_frames: packets or frames gone through. max_bytes: of the file.
     timeout_s: for one blocking read (FFmpeg may take twice that). deadline_s: for the whole call.
+    max_memory: bytes that the child process of `isolate=True` may reserve.
     """
 
     max_pixels: int = 8192 * 4320
@@ -44,14 +46,15 @@ class Limits:
     max_bytes: int | None = None
     timeout_s: float = 20.0
     deadline_s: float | None = None
+    max_memory: int | None = 4 << 30
 
 
 class Guard:
     """What a call may still spend: every limit that FFmpeg does not keep for us."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: Limits, started: float | None = None) -> None:
         self.name, self.limits, self.bytes = name, limits, 0
-        self.started = time.monotonic()
+        self.started = time.monotonic() if started is None else started
 
     def check_frame(self, width: int, height: int) -> None:
         if width * height > self.limits.max_pixels:
@@ -67,6 +70,9 @@ class Guard:
         self.check_size(self.bytes)
         if packets > self.limits.max_frames:
             self._exceeded(f"more than {self.limits.max_frames} frames", "max_frames", self.limits.max_frames)
+        self.check_time()
+
+    def check_time(self) -> None:
         deadline = self.limits.deadline_s
         if deadline is not None and time.monotonic() - self.started > deadline:
             self._exceeded(f"not done after {deadline} s", "deadline_s", deadline)
@@ -91,22 +97,35 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(src: Any, limits: Limits) -> Iterator[OpenVideo]:
-    """Open a path, bytes, or a seekable binary file object; close it afterwards.
+def open_video(
+    src: Any, limits: Limits, *, threads: int = 1, started: float | None = None, live: bool = False
+) -> Iterator[OpenVideo]:
+    """Open a path, bytes, a Url, or a seekable binary file object; close it afterwards.
 
     A file object is read from its first byte, and left at the position where it was.
+    threads: of the decoder. With more than one, frames next to damage are lost; only the fast path can take that.
+    started: since when `limits.deadline_s` runs, if not from now.
+    live: also take what can be read only once, from front to back: pipes, sockets and devices.
     """
     with ExitStack() as stack:
-        name, readable = _readable(src, limits, stack)
+        name, readable = resolve(src, limits, stack, live=live)
         stack.enter_context(translated(name, readable))
+        device = isinstance(src, Device)
         container = stack.enter_context(
-            av.open(readable, "r", options=OPTIONS, timeout=(limits.timeout_s, limits.timeout_s))
+            av.open(
+                readable,
+                "r",
+                format=src.format if device else None,
+                options=dict(src.options) if device else OPTIONS,
+                metadata_errors="replace",  # titles are not always the UTF-8 that they should be
+                timeout=(limits.timeout_s, limits.timeout_s),
+            )
         )
-        guard = Guard(name, limits)
-        yield OpenVideo(container, _video_stream(container, guard), name, guard)
+        guard = Guard(name, limits, started)
+        yield OpenVideo(container, _video_stream(container, guard, threads), name, guard)
 
 
-def _video_stream(container: av.container.InputContainer, guard: Guard) -> av.VideoStream:
+def _video_stream(container: av.container.InputContainer, guard: Guard, threads: int) -> av.VideoStream:
     # The cover picture of a music file is a video stream too.
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
@@ -122,38 +141,64 @@ def _video_stream(container: av.container.InputContainer, guard: Guard) -> av.Vi
         if other is not stream:
             other.discard = av.stream.Discard.all
     context = stream.codec_context
+    if context is None:
+        raise VideoDecodeError(
+            f"{guard.name}: there is no decoder for its codec", hint=CONVERT, source=guard.name, reason="no decoder"
+        )
     guard.check_frame(context.width, context.height)
     # As an option of av.open this one would do nothing. Decoders count padding too; the exact check comes after them.
     context.options = {"max_pixels": str(2 * guard.limits.max_pixels + 128 * 128)}
-    # Frame threads lose frames next to an error, and the default would start a thread per core.
-    stream.thread_type, context.thread_count = "NONE", 1
+    # The default would start a thread per core.
+    stream.thread_type, context.thread_count = ("FRAME", threads) if threads > 1 else ("NONE", 1)
     return stream
 
 
-def _readable(src: Any, limits: Limits, stack: ExitStack) -> tuple[str, Any]:
-    """(name for messages, what av.open gets)."""
+def name_of(src: Any) -> str:
+    """What to call a source in messages."""
     if isinstance(src, str | os.PathLike):
-        return _local_file(os.fsdecode(src), limits)
+        return os.fsdecode(src)
+    if isinstance(src, Url | Device):
+        return src.name
     if isinstance(src, bytes | bytearray | memoryview):
-        name = f"<{len(src)} bytes>"
+        return f"<{len(src)} bytes>"
+    if callable(getattr(src, "read", None)):
+        return f"<{type(src).__name__} {getattr(src, 'name', '')}".rstrip() + ">"
+    return repr(src)[:80]
+
+
+def resolve(src: Any, limits: Limits, stack: ExitStack, *, live: bool = False) -> tuple[str, Any]:
+    """(name for messages, what av.open gets)."""
+    name = name_of(src)
+    if isinstance(src, str | os.PathLike):
+        return name, _local_file(name, limits)
+    if isinstance(src, Url):
+        return name, _local_file(str(src.path()), limits)
+    if isinstance(src, Device) and live:
+        return name, src.name
+    if isinstance(src, bytes | bytearray | memoryview):
         Guard(name, limits).check_size(len(src))
         if not len(src):
             raise VideoOpenError("there are no bytes to read", hint="the video is empty", source=name, reason="empty")
         return name, io.BytesIO(src)
     if callable(getattr(src, "read", None)):
-        name = f"<{type(src).__name__} {getattr(src, 'name', '')}".rstrip() + ">"
+        if live and callable(getattr(src, "seekable", None)) and not src.seekable():
+            return name, _Pipe(src)
         reader = _Reader(src, name)
         stack.callback(reader.restore)
         return name, reader
+    if isinstance(src, Device):
+        raise VideoOpenError(
+            f"{name} is a device", hint="only iter_frames reads devices", source=name, reason="a device"
+        )
     raise VideoOpenError(
-        f"a video cannot be a {type(src).__name__}: {src!r:.80}",
+        f"a video cannot be a {type(src).__name__}: {name}",
         hint="give a path, the bytes of a video file, or a file opened in binary mode",
-        source=repr(src)[:80],
+        source=name,
         reason="wrong type",
     )
 
 
-def _local_file(path: str, limits: Limits) -> tuple[str, str]:
+def _local_file(path: str, limits: Limits) -> str:
     def refuse(reason: str, hint: str) -> VideoOpenError:
         return VideoOpenError(f"{path}: {reason}", hint=hint, source=path, reason=reason)
 
@@ -173,7 +218,7 @@ def _local_file(path: str, limits: Limits) -> tuple[str, str]:
     if not status.st_size:
         raise refuse("the file is empty", "download or copy it again")
     Guard(path, limits).check_size(status.st_size)
-    return path, "file:" + path  # takes URL schemes out of play
+    return "file:" + path  # takes URL schemes out of play
 
 
 class _Reader:
@@ -189,7 +234,7 @@ class _Reader:
         except Exception as error:
             raise VideoOpenError(
                 f"{name} cannot be read from its start: {error}",
-                hint="pass what its read() gives, or a file on disk",
+                hint="pass what its read() gives, or a file on disk; iter_frames reads a pipe",
                 source=name,
                 reason="not seekable",
             ) from error
@@ -219,6 +264,22 @@ class _Reader:
             self.file.seek(self.position)
 
 
+class _Pipe:
+    """What can be read only once. Without `seek`, av does not try to."""
+
+    def __init__(self, file: Any) -> None:
+        # A buffered read waits until all is there; `read1` gives what has come.
+        self.get = getattr(file, "read1", file.read)
+        self.error: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self.get(size)  # type: ignore[no-any-return]
+        except Exception as error:
+            self.error = error
+            raise
+
+
 @contextmanager
 def translated(name: str, readable: Any = None, *, writing: bool = False) -> Iterator[None]:
     """The one place where what av raises becomes a VideoError."""
@@ -241,6 +302,8 @@ def _explain(error: Exception, own: Exception | None) -> tuple[type[VideoError],
         return VideoOpenError, reason, "read it into bytes first, or save it to a file"
     if isinstance(error, av.ExitError):
         return VideoLimitError, "reading took too long", "pass limits=Limits(timeout_s=...) if the storage is slow"
+    if isinstance(error, MemoryError):
+        return VideoLimitError, "there is not enough memory", "free some, or pass isolate=True a larger max_memory"
     if isinstance(error, av.PermissionError):
         return VideoOpenError, "permission denied", "check who may read the file"
     if isinstance(error, av.ArgumentError | av.DemuxerNotFoundError):

@@ -1,0 +1,79 @@
+"""Threads only where they are allowed, results in order, nothing left running or open."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from video_clips import clip
+
+from zoo.errors import VideoError, VideoLimitError
+from zoo.video import Limits, probe, read_frames, select
+from zoo.video.lanes import in_lanes
+from zoo.video.select import allowed_threads, select_frames
+
+
+@pytest.fixture
+def threads_always_pay(monkeypatch):
+    monkeypatch.setattr(select, "THREADS_PAY", 0)
+
+
+def test_one_thread_in_workers_and_daemons_else_a_few(monkeypatch):
+    import torch.utils.data
+
+    assert allowed_threads(3) == 3 and 1 <= allowed_threads(None) <= 4
+    monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: object())
+    assert allowed_threads(None) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
+    assert allowed_threads(None) == 1
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_no_threads_at_all_raise(threads):
+    with pytest.raises(VideoError, match="at least 1"):
+        read_frames(clip("b_frames.mp4"), [0], threads=threads)
+
+
+def test_closing_early_ends_the_threads_and_closes_the_file(threads_always_pay, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(clip("open_gops.mp4"))
+    before = threading.active_count()
+    frames = select_frames(path, range(80), index=probe(path), threads=3)
+    next(frames)
+    assert threading.active_count() > before
+    frames.close()
+    assert threading.active_count() == before
+    if Path("/proc/self/fd").is_dir():
+        assert not any(path == fd.resolve() for fd in Path("/proc/self/fd").iterdir())
+
+
+@given(jobs=st.lists(st.integers(0, 9), max_size=30), threads=st.integers(1, 4), capacity=st.integers(1, 3))
+def test_lanes_give_results_in_the_order_of_the_jobs(jobs, threads, capacity):
+    @contextmanager
+    def worker():
+        yield lambda job: iter([job] * job)
+
+    assert list(in_lanes(jobs, worker, threads, capacity)) == [job for job in jobs for _ in range(job)]
+
+
+def test_an_error_in_a_lane_comes_when_its_turn_comes():
+    @contextmanager
+    def worker():
+        yield lambda job: iter([1 // job])
+
+    results = in_lanes([1, 1, 0, 1], worker, 3, 1)
+    assert next(results) == next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_the_deadline_holds_for_all_threads_together(threads_always_pay):
+    data = clip("open_gops.mp4")
+    with pytest.raises(VideoLimitError, match="deadline_s"):
+        read_frames(data, range(80), index=probe(data), threads=3, limits=Limits(deadline_s=0.0))

@@ -1,0 +1,135 @@
+"""What the packets of a container say without being decoded, and whether it can be believed.
+
+Rows are packets in decoding order. Frames are the rows that are shown, in the order of their times.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from zoo.video.decode import Clock, Decode
+from zoo.video.source import OpenVideo
+
+# Containers whose packets carry the time at which a frame is shown.
+TRUSTED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+Integers = npt.NDArray[np.int64]
+
+
+class Distrust(Exception):
+    """Why the container's own table cannot be believed."""
+
+
+@dataclass(frozen=True, eq=False)
+class PacketTable:
+    """pts: of each row; those of rows that an edit list cuts away say nothing. shown: the row of each frame.
+
+    keys, key_pts: rows where decoding can start, and their times, which increase together.
+    """
+
+    pts: Integers
+    shown: Integers
+    keys: Integers
+    key_pts: Integers
+
+    def start(self, row: int) -> int:
+        """The last keyframe that is shown no later than this row.
+
+        For the leading pictures of an open group that is the group before the one they are stored in.
+        """
+        return int(self.keys[max(bisect_right(self.key_pts, self.pts[row]) - 1, 0)])
+
+    def key_at(self, pts: int | None) -> int | None:
+        """The row of the keyframe with this time."""
+        if pts is None or (at := bisect_left(self.key_pts, pts)) == len(self.keys) or self.key_pts[at] != pts:
+            return None
+        return int(self.keys[at])
+
+
+@dataclass
+class Scan:
+    """One pass over the packets. `times` and `keyframe` have one entry per frame."""
+
+    table: PacketTable
+    first: av.VideoFrame
+    clock: Clock
+    times: list[float]
+    keyframe: list[bool]
+
+
+def scan(video: OpenVideo) -> Scan:
+    """The table, or Distrust. Decodes no more than the first frame, whose size and rotation are those that count."""
+    if video.container.format.name not in TRUSTED:
+        raise Distrust(f"container {video.container.format.name}")
+    decode = Decode(video)
+    first: av.VideoFrame | None = None
+    pts: list[int | None] = []
+    shown: list[int] = []
+    keys: list[int] = []
+    durations: dict[int, int | None] = {}
+    as_decoded = True
+    for packet in decode.packets():
+        if decode.n_packets == 1 and packet is not None and not packet.is_keyframe:
+            raise Distrust("no leading keyframe")
+        if first is None:
+            try:
+                first = next(iter(video.stream.codec_context.decode(packet)), None)
+            except av.FFmpegError as error:
+                raise Distrust(f"packet {decode.n_packets - 1} cannot be decoded") from error
+        if packet is None:
+            break
+        if packet.is_corrupt:
+            raise Distrust("corrupt packet")
+        row, time = len(pts), packet.pts
+        pts.append(time)
+        if not packet.is_discard:  # else cut away by an edit list: decoded, never shown
+            shown.append(row)
+            durations[row] = packet.duration
+            as_decoded &= time == packet.dts
+        if packet.is_keyframe and (not packet.is_discard or not row):
+            keys.append(row)
+    if decode.damage:
+        raise Distrust(str(decode.damage[0]))
+    if first is None or first.is_corrupt or not shown:
+        raise Distrust("the first frame cannot be decoded")
+    reorders = bool(video.stream.codec_context.has_b_frames)
+    table = _believed(pts, shown, keys, reorders=reorders, as_decoded=as_decoded)
+    clock = Clock(video.stream, video.container.format.name)
+    times = [clock.tick(pts[row], durations[row]) for row in table.shown.tolist()]
+    keyframes = set(keys)
+    return Scan(table, first, clock, times, [row in keyframes for row in table.shown.tolist()])
+
+
+def _believed(
+    pts: Sequence[int | None], shown: list[int], keys: list[int], *, reorders: bool, as_decoded: bool
+) -> PacketTable:
+    """reorders: the decoder gives frames in another order than it takes them. as_decoded: times are in that order."""
+    stamps: list[Any] = [pts[row] for row in shown]
+    if None in stamps or pts[0] is None:
+        raise Distrust("a packet without a time")
+    if len(set(stamps)) != len(stamps):
+        raise Distrust("two packets with one time")
+    if reorders and as_decoded and len(shown) > 1:
+        raise Distrust("frames are reordered, but their times are not")
+    if not reorders and any(a > b for a, b in pairwise(stamps)):
+        raise Distrust("times are reordered, but the frames are not")
+    key_pts: list[Any] = [pts[row] for row in keys]
+    if any(a >= b for a, b in pairwise(key_pts)):
+        raise Distrust("keyframes out of order")
+    if min(stamps) < key_pts[0]:  # left over from a group that was cut away; some decoders drop them, some do not
+        raise Distrust("frames are shown before the first keyframe")
+    order = np.argsort(np.array(stamps, np.int64), kind="stable")
+    return PacketTable(
+        pts=np.array([0 if stamp is None else stamp for stamp in pts], np.int64),
+        shown=np.array(shown, np.int64)[order],
+        keys=np.array(keys, np.int64),
+        key_pts=np.array(key_pts, np.int64),
+    )
