@@ -344,7 +344,7 @@ class ModelSpec(_Data):
     params: parameters at the default kwargs. streaming: whether the model has `init_state` and `step`.
     small: kwargs on top of `kwargs` for a variant that runs in a fraction of a second, which is what most conformance
     checks run; empty where the model itself does. Where it takes other clips, the network sets its own `geometry`.
-    layouts: {layout: "package.module:function"}. Such a function takes {name: tensor} as some file names them, and
+    layouts: {layout: "package.module:function"}. Such a function takes tensors by the names of some file, and
     gives the same tensors under the model's names, or None (or KeyError, ValueError) if the file is not of that layout.
     It is asked when a file's names are not the model's own.
     opens: {"library:model_type": "package.module:function"} for foreign repositories this architecture can open.
