@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -121,6 +122,8 @@ def test_some_bad_files_give_three_and_the_rest_is_done(clips):
         ["frames", "CLIP", "-o", "DIR", "--at", "soon"],
         ["frames", "CLIP", "-o", "DIR", "--at", "99"],
         ["demo", "--motion", "sideways"],
+        ["demo", "--seed", "-1"],
+        ["frames", "CLIP", "-o", "DIR", "--every", "1e-9"],
     ],
 )
 def test_wrong_use_is_two_and_one_sentence(clips, tmp_path, arguments):
@@ -158,6 +161,15 @@ def test_frames_are_the_frames_and_say_which(clips, tmp_path):
     assert jpegs[1].endswith("frame_000025_0001.000s.jpg")
     with Image.open(jpegs[1]) as picture:
         assert picture.size == (64, 48)
+
+
+def test_what_plugins_write_is_text_and_any_encoding_will_do(clips):
+    with zoo.testing.isolated():
+        zoo.register(zoo.ModelSpec(name="a", builder="x:y", description="see [/paper] :smile:"))
+        assert "see [/paper] :smile:" in run("info", "local/a").stdout
+    command = [sys.executable, "-m", "zoo", "predict", clips["pan_left"]]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True)
+    assert b"pan_left" in done.stdout
 
 
 def test_demo_makes_a_video_and_names_its_motion(tmp_path):

@@ -19,8 +19,10 @@ FAMILIES = sorted(p.name for p in (ROOT / "plugins").iterdir() if (p / "__init__
 # From the ground up. A module may import at its top what stands in a row before its own, or in the same row.
 LAYERS = [
     ["errors"],
+    ["plain"],
     ["spec"],
     ["hooks"],
+    ["discovery"],
     ["registry"],
     ["weights", "video", "synth"],
     ["contract"],

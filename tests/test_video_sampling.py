@@ -303,3 +303,8 @@ def test_no_frames_raise():
         plan(Preprocessing(num_frames=4), ())
     with pytest.raises(SpecError):
         uniform(10, 0)
+
+
+def test_a_gap_of_months_costs_nothing():
+    protocol = Preprocessing(num_frames=4, fps=8, sampler="consecutive")
+    assert plan(protocol, [0.0, 0.1, 0.2, 5e9], duration_s=5e9 + 1, clips="centre") == [[2, 2, 2, 2]]

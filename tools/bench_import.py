@@ -1,6 +1,6 @@
 """What asking the zoo costs, beside importing the frameworks, each in a fresh process, interleaved.
 
-    python tools/bench_import.py [--rounds 7]
+    python tools/bench_import.py [--rounds 7] [--at-least 25]
 
 Prints median and spread of the wall time, its ratio to `import timm`, and the number of imported modules. The same
 statement stands in the list twice as a control: its two rows show how far apart equal things come out.
@@ -35,12 +35,13 @@ def run(statement: str) -> tuple[float, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--at-least", type=float, default=0, help="fail unless listing is this many times cheaper")
+    options = parser.parse_args()
     seconds: dict[str, list[float]] = {name: [] for name in STATEMENTS}
     modules: dict[str, int] = {}
     for statement in STATEMENTS.values():
         run(statement)  # warm the file cache
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for name, statement in STATEMENTS.items():
             elapsed, modules[name] = run(statement)
             seconds[name].append(elapsed)
@@ -50,6 +51,8 @@ def main() -> None:
         middle = statistics.median(times)
         ratio = f"1/{timm / middle:.1f}"
         print(f"{name:<26}{middle:>10.3f}{min(times):>8.3f}{max(times):>8.3f}{ratio:>10}{modules[name]:>9}")
+    if timm < options.at_least * statistics.median(seconds["zoo.list_models()"]):
+        sys.exit(f"zoo.list_models() takes more than 1/{options.at_least:g} of import timm")
 
 
 if __name__ == "__main__":

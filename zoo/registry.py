@@ -22,18 +22,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import pluggy
 
 from zoo import hooks
+from zoo.discovery import Entry, discover
 from zoo.errors import PluginError, SpecError, UnknownModel
 from zoo.spec import NAME, ModelSpec, Weights
 
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-HOME = "video-zoo"  # the distribution whose plugins own the bare names
 LOCAL = "local"  # where notebooks register; the newest definition wins
 THIS_PROCESS = "this process"
 NEWER = "is it built for a newer zoo?"
@@ -84,7 +81,7 @@ class Registry:
         # zoo, while another thread holds the lock and waits for that import.
         self._lock = threading.RLock()
         self._discover = discover
-        self._entries: dict[str, _Entry] | None = None
+        self._entries: dict[str, Entry] | None = None
         self._records: dict[str, PluginRecord] = {}
         self._loading = threading.local()  # names of the plugins that this thread is in the middle of loading
 
@@ -263,17 +260,17 @@ class Registry:
             )
         return UnknownModel(f"no model {name!r}", hint="`zoo list` shows every name")
 
-    def _found(self) -> dict[str, _Entry]:
+    def _found(self) -> dict[str, Entry]:
         complaints: list[str] = []
         with self._lock:  # reads installed metadata only, so it may hold the lock
             if self._entries is None:
-                self._entries, complaints = _discover() if self._discover else ({}, [])
+                self._entries, complaints = discover() if self._discover else ({}, [])
             entries = self._entries
         for complaint in complaints:
             _warn(complaint)
         return entries
 
-    def _load(self, entry: _Entry) -> PluginRecord:
+    def _load(self, entry: Entry) -> PluginRecord:
         record = PluginRecord(entry.name, entry.distribution, entry.version, entry.builtin, notes=list(entry.notes))
         had_torch, start = "torch" in sys.modules, time.perf_counter()
         try:
@@ -298,61 +295,6 @@ class Registry:
             newer = f"; {NEWER}" if NEWER in record.notes else ""
             _warn(f"plugin {entry.name!r} ({entry.origin}) is switched off: {record.reason}{newer}")
         return kept
-
-
-@dataclass
-class _Entry:
-    """An entry point that has not been loaded."""
-
-    point: EntryPoint
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return self.point.name
-
-    @property
-    def distribution(self) -> str:
-        return self.point.dist.name if self.point.dist else self.point.value
-
-    @property
-    def version(self) -> str:
-        return self.point.dist.version if self.point.dist else ""
-
-    @property
-    def origin(self) -> str:
-        return f"{self.distribution} {self.version}".strip()
-
-    @property
-    def builtin(self) -> bool:
-        return re.sub(r"[-_.]+", "-", self.distribution).lower() == HOME
-
-
-def _discover() -> tuple[dict[str, _Entry], list[str]]:
-    """Entry points by name, and what is odd about them."""
-    from importlib.metadata import entry_points  # slow to import, so only when asked
-
-    entries: dict[str, _Entry] = {}
-    complaints: list[str] = []
-    found = [_Entry(point) for point in entry_points(group=hooks.GROUP)]
-    for entry in sorted(found, key=lambda e: (not e.builtin, e.origin, e.point.value)):  # the same winner everywhere
-        winner = entries.setdefault(entry.name, entry)
-        if winner is not entry and (winner.origin, winner.point.value) != (entry.origin, entry.point.value):
-            winner.notes.append(f"{entry.origin} wants this name too")
-            complaints.append(f"plugin name {entry.name!r}: {winner.origin} keeps it, {entry.origin} is ignored")
-    if (selection := os.environ.get("ZOO_PLUGINS")) is not None:
-        entries, unknown = _select(entries, selection)
-        complaints += [f"ZOO_PLUGINS names {name!r}, which is not installed" for name in unknown]
-    return entries, complaints
-
-
-def _select(entries: dict[str, _Entry], selection: str) -> tuple[dict[str, _Entry], list[str]]:
-    """Keep `a,b`, or all but `-a`. Decided before import: a plugin that is off costs nothing and can break nothing."""
-    names = [name.strip() for name in selection.split(",") if name.strip()]
-    dropped = {name[1:] for name in names if name.startswith("-")}
-    kept = {name for name in names if not name.startswith("-")}
-    wanted = (kept if kept or not dropped else set(entries)) - dropped
-    return {n: e for n, e in entries.items() if n in wanted}, sorted((kept | dropped) - set(entries))
 
 
 def _ask(plugin: object, name: str, *, namespace: str) -> tuple[dict[str, ModelSpec], list[str]]:

@@ -7,13 +7,13 @@ New fields always come with a default, so that a plugin written for an older zoo
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar
 
 from zoo.errors import SpecError
+from zoo.plain import Data, FrozenDict, by, is_count, is_number, is_size
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")  # no dot: "architecture.tag" splits there
 FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -35,74 +35,8 @@ MEANS = {"prob_mean": "mean of the views' {}", "logit_mean": "{} of the views' m
 ORIGINS = ("measured", "published")
 
 
-class FrozenDict(dict[str, Any]):
-    """A dict that cannot be changed, and that still pickles, copies and turns into JSON."""
-
-    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError("specs are frozen; use dataclasses.replace to make another one")
-
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self),)
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(frozenset((key, repr(value)) for key, value in self.items()))
-
-
-class _Data:
-    """Shared by the dataclasses below: plain dictionaries out and in, and readable complaints."""
-
-    def _require(self, condition: bool, field_name: str, wanted: str) -> None:
-        if not condition:
-            name = getattr(self, "name", "") or type(self).__name__
-            raise SpecError(
-                f"{name}: {field_name}={getattr(self, field_name)!r}", hint=f"{field_name} must be {wanted}"
-            )
-
-    def _set(self, field_name: str, value: Any) -> None:
-        object.__setattr__(self, field_name, value)
-
-    def _require_type(self, kind: type | tuple[type, ...], wanted: str, *field_names: str) -> None:
-        for name in field_names:
-            self._require(isinstance(getattr(self, name), kind), name, wanted)
-
-    def _nest(self, field_name: str, kind: type[_Data]) -> None:
-        """Accept a plain dictionary where `kind` is wanted."""
-        if isinstance(value := getattr(self, field_name), Mapping):
-            self._set(field_name, value := kind.from_dict(value))
-        self._require(value is None or isinstance(value, kind), field_name, f"a zoo.{kind.__name__} or None")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as dicts, lists and numbers, ready for JSON."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; an unknown key raises SpecError."""
-        known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        if unknown := sorted(set(data) - known):
-            raise SpecError(
-                f"{cls.__name__} has no field {unknown[0]!r}", hint=f"the fields are {', '.join(sorted(known))}"
-            )
-        return cls(**data)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, _Data):
-        return value.to_dict()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if callable(value):
-        return f"{value.__module__}:{value.__qualname__}"
-    return value
-
-
 @dataclass(frozen=True, kw_only=True)
-class Preprocessing(_Data):
+class Preprocessing(Data):
     """The protocol that turns a video into clips and logits into scores. It is executed, not only described.
 
     num_frames: frames in one clip.
@@ -141,21 +75,19 @@ class Preprocessing(_Data):
         for name in ("resize", "crop"):
             if isinstance(value := getattr(self, name), list):
                 self._set(name, tuple(value))
-            self._require(_is_size(getattr(self, name)), name, "a positive int, (height, width) or None")
+            self._require(is_size(getattr(self, name)), name, "a positive int, (height, width) or None")
         for name in ("mean", "std"):
             values = getattr(self, name)
-            right = isinstance(values, (list, tuple)) and len(values) == 3 and all(map(_is_number, values))
+            right = isinstance(values, (list, tuple)) and len(values) == 3 and all(map(is_number, values))
             self._require(right, name, "three numbers, one per colour")
             self._set(name, tuple(map(float, values)))
         self._require(all(self.std), "std", "three numbers other than zero")
         self._require_type(bool, "True or False", "antialias")
         for name in ("num_frames", "stride", "clips"):
-            self._require(_is_count(getattr(self, name)), name, "an int of at least 1")
-        self._require(
-            _is_count(self.crops) and self.crops in (1, 3), "crops", "1 (centre) or 3 (along the longer side)"
-        )
+            self._require(is_count(getattr(self, name)), name, "an int of at least 1")
+        self._require(is_count(self.crops) and self.crops in (1, 3), "crops", "1 (centre) or 3 (along the longer side)")
         self._require(self.crops == 1 or self.crop is not None, "crop", "given when there are three crops")
-        positive = self.fps is None or (_is_number(self.fps) and self.fps > 0)
+        positive = self.fps is None or (is_number(self.fps) and self.fps > 0)
         self._require(positive, "fps", "a positive number, or None for the file's own frames")
         for name, allowed in (
             ("sampler", SAMPLERS),
@@ -173,16 +105,16 @@ class Preprocessing(_Data):
         rate = f"at {self.fps:g} fps" if self.fps else "of the file's own"
         parts = [f"{frames} {rate} ({self.sampler})"]
         if self.resize is not None:
-            where = f"short side {self.resize}" if isinstance(self.resize, int) else _by(self.resize)
+            where = f"short side {self.resize}" if isinstance(self.resize, int) else by(self.resize)
             parts.append(f"{where} {self.interpolation}{'' if self.antialias else ' without antialias'}")
         if self.crop is not None:
-            parts.append(f"crop {_by(self.crop)}")
+            parts.append(f"crop {by(self.crop)}")
         parts.append(f"{self.clips} x {self.crops} views, {MEANS[self.aggregation].format(self.activation)}")
         return ", ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Geometry(_Data):
+class Geometry(Data):
     """The clips that a network takes. None means any; a clip that does not fit raises before forward.
 
     channels: colours, 3 for RGB.
@@ -203,11 +135,11 @@ class Geometry(_Data):
         if isinstance(self.size, list):
             self._set("size", tuple(self.size))
         self._require(
-            self.size is None or (isinstance(self.size, tuple) and _is_size(self.size)), "size", "(height, width)"
+            self.size is None or (isinstance(self.size, tuple) and is_size(self.size)), "size", "(height, width)"
         )
-        self._require(self.frames is None or _is_count(self.frames), "frames", "an int of at least 1, or None")
+        self._require(self.frames is None or is_count(self.frames), "frames", "an int of at least 1, or None")
         for name in ("channels", "min_frames", "frames_multiple", "min_size", "size_multiple"):
-            self._require(_is_count(getattr(self, name)), name, "an int of at least 1")
+            self._require(is_count(getattr(self, name)), name, "an int of at least 1")
 
     def problem(self, shape: tuple[int, ...]) -> str:
         """Why a clip of this shape does not fit, or an empty string."""
@@ -221,14 +153,14 @@ class Geometry(_Data):
         if frames < self.min_frames or frames % self.frames_multiple:
             return f"{frames} frames"
         if self.size is not None and (height, width) != self.size:
-            return f"{height}x{width} pixels instead of {_by(self.size)}"
+            return f"{height}x{width} pixels instead of {by(self.size)}"
         if min(height, width) < self.min_size or height % self.size_multiple or width % self.size_multiple:
             return f"{height}x{width} pixels"
         return ""
 
     def __str__(self) -> str:
         frames = _range("frames", self.frames, self.min_frames, self.frames_multiple)
-        exact = _by(self.size) if self.size else None
+        exact = by(self.size) if self.size else None
         pixels = _range("pixels a side" if exact is None else "pixels", exact, self.min_size, self.size_multiple)
         return f"clips [B, {self.channels}, T, H, W] of {frames} and {pixels}"
 
@@ -241,7 +173,7 @@ def _range(what: str, exact: object, least: int, multiple: int) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric(_Data):
+class Metric(Data):
     """One figure and where it comes from.
 
     name: such as "top1". value: in percent where the name is an accuracy. dataset, split: what it was measured on.
@@ -267,7 +199,7 @@ class Metric(_Data):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights(_Data):
+class Weights(Data):
     """One published checkpoint.
 
     source: "hf://owner/repo/file@revision", "pkg://package/path" (inside an installed package), or a local path.
@@ -308,7 +240,7 @@ class Weights(_Data):
         known = "://" not in self.source or self.source.startswith(SCHEMES)
         self._require(known, "source", "hf://owner/repo/file@revision, pkg://package/path or a local path")
         self._require(not self.sha256 or SHA256.fullmatch(self.sha256) is not None, "sha256", "64 hexadecimal digits")
-        self._require(self.size is None or _is_count(self.size), "size", "the file's size in bytes")
+        self._require(self.size is None or is_count(self.size), "size", "the file's size in bytes")
         self._set("labels", tuple(self.labels))
         self._set("metrics", tuple(Metric.from_dict(m) if isinstance(m, Mapping) else m for m in self.metrics))
         self._require(all(isinstance(m, Metric) for m in self.metrics), "metrics", "a list of zoo.Metric")
@@ -331,7 +263,7 @@ class Weights(_Data):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSpec(_Data):
+class ModelSpec(Data):
     """One architecture. Only `name` and `builder` (or `resolver`) are required.
 
     name: lower case letters, digits and _; or "*" for a namespace, whose `resolver` makes a spec for any name.
@@ -385,7 +317,7 @@ class ModelSpec(_Data):
         self._require_type(Mapping, "a dict", "kwargs", "small", "layouts", "opens", "weights")
         self._require_type(bool, "True or False", "streaming")
         for name in ("num_classes", "params"):
-            right = getattr(self, name) in (None, 0) or _is_count(getattr(self, name))
+            right = getattr(self, name) in (None, 0) or is_count(getattr(self, name))
             self._require(right, name, "an int, or None where it is not known")
         called = self.builder is None or isinstance(self.builder, str) or callable(self.builder)
         self._require(called, "builder", "'package.module:function'")
@@ -424,22 +356,3 @@ class ModelSpec(_Data):
     def full_name(self) -> str:
         """The name to create it by: with its namespace, if it has one."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
-
-
-def _by(size: int | tuple[int, int]) -> str:
-    height, width = (size, size) if isinstance(size, int) else size
-    return f"{height}x{width}"
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_size(value: object) -> bool:
-    if isinstance(value, tuple):
-        return len(value) == 2 and all(map(_is_count, value))
-    return value is None or _is_count(value)

@@ -109,6 +109,16 @@ _MODELS = (
                 license="Apache-2.0",
                 training_data="none but clips made by zoo.synth: tools/train_camera_motion.py --seed 1",
                 description="Names what the camera does; in pan_right it turns right and the picture moves left.",
+                metrics=tuple(
+                    zoo.Metric(
+                        name="top1",
+                        value=100.0,
+                        dataset=dataset,
+                        origin="measured",
+                        by="python tools/eval_camera_motion.py --generated 180 --real 270",
+                    )
+                    for dataset in ("180 generated clips of an unseen seed", "270 virtual-camera clips of real stills")
+                ),
             )
         },
         default_tag="camera_motion",

@@ -45,7 +45,7 @@ class Block(nn.Module):
 
 
 class R2Plus1dTiny(VideoModel):
-    """Stem, one block for each width (the first keeps all frames, the others halve time), mean, linear."""
+    """Stem, a block between each two widths (the first two keep every frame, the rest halve time), mean, linear."""
 
     def __init__(self, *, num_classes: int, widths: Sequence[int], dropout: float) -> None:
         super().__init__()
@@ -75,7 +75,10 @@ class R2Plus1dTiny(VideoModel):
 
     def reset_classifier(self, num_classes: int) -> None:
         self.num_classes = num_classes
-        self.head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        like = self.stem[0][0].weight
+        self.head = nn.Identity()
+        if num_classes:
+            self.head = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
 
 
 def r2plus1d_tiny(

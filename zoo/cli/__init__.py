@@ -5,6 +5,7 @@ Exit codes: 0 all good, 1 a plugin failed (`zoo plugins`, `zoo check`), 2 wrong 
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from typing import Any
@@ -39,7 +40,7 @@ class _Commands(click.Group):
         except BrokenPipeError:
             raise  # `zoo list | head` is no error
         except OSError as error:
-            raise _Refused(f"{error.filename}: {error.strerror}") from error
+            raise _Refused(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,6 +62,9 @@ for command in (*catalogue.COMMANDS, *videos.COMMANDS, *weights.COMMANDS, *autho
 def main() -> None:
     """Run the command line."""
     warnings.showwarning = _one_line
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a pipe may not know every character of a name or of a bar
     sys.exit(commands())
 
 

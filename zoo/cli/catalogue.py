@@ -14,6 +14,8 @@ import zoo
 from zoo import registry
 from zoo.spec import Metric, ModelSpec, Weights
 
+PLAIN: dict[str, Any] = {"markup": False, "emoji": False}  # what plugins write is text, not markup
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print data for programs.")
 
 
@@ -41,7 +43,7 @@ def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
         for row in map(_row, names):
             params = f"{row['params']:,}" if row["params"] else ""
             table.add_row(row["name"], row["task"], row["family"], row["plugin"], params, row["license"], row["about"])
-        Console().print(table)
+        Console(**PLAIN).print(table)
     if not names:
         click.echo("no model matches; `zoo list` shows all of them", err=True)
 
@@ -55,15 +57,15 @@ def info_command(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"full_name": spec.full_name, **spec.to_dict()}, indent=2))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, **PLAIN)
     facts = _facts(spec)
     for weights in [chosen] if chosen else spec.weights.values():
         facts += [("", ""), ("weights", _title(spec, weights)), *_weights_facts(weights)]
     table = Table.grid(padding=(0, 2))
     for key, value in facts:
         table.add_row(key, value, style="bold" if key == "weights" else "")
-    console.print(f"[bold]{spec.full_name}[/bold]")
-    console.print(table, markup=False)
+    console.print(spec.full_name, style="bold")
+    console.print(table)
 
 
 @click.command("plugins", short_help="Show the plugins and how they are doing.")
@@ -79,7 +81,7 @@ def plugins_command(verbose: bool, as_json: bool) -> None:
         table = Table("plugin", "from", "status", "models", "import ms", "notes", box=None)
         for r in records:
             table.add_row(r.name, r.origin, r.status, str(r.n_models), f"{r.import_ms:.1f}", "; ".join(r.notes))
-        Console(width=None if sys.stdout.isatty() else 120).print(table)
+        Console(width=None if sys.stdout.isatty() else 120, **PLAIN).print(table)
         for record in records:
             if record.error:
                 click.echo(f"\n{record.name} ({record.origin}) is switched off:\n{_traceback(record.error, verbose)}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import zoo
-from zoo.errors import VideoError
+from zoo.errors import GeometryError, VideoError
 
 if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "r2plus1d_tiny.camera_motion"
 SOME_FAILED = 3
+MOST_PICTURES = 1_000_000
 
 videos_argument = click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 model_option = click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A name from `zoo list`.")
@@ -89,7 +90,7 @@ def embed_command(videos: Sequence[str], output: Path, model: str, level: str, v
         for video in videos:
             try:
                 features[video] = zoo.embed(network, video, level=level, views=_views(views)).contiguous()
-            except VideoError as error:
+            except (VideoError, GeometryError) as error:
                 failed += 1
                 step(lambda error=error: click.echo(f"Error: {error}", err=True))
             else:
@@ -107,7 +108,7 @@ def embed_command(videos: Sequence[str], output: Path, model: str, level: str, v
 @click.option("-n", "count", type=click.IntRange(1), help="This many, evenly spread (the default is 8).")
 @click.option("--every", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="One every so many seconds.")
 @click.option("--at", metavar="T,T", help="At these times, in seconds.")
-@click.option("--size", type=click.IntRange(1), help="Short side in pixels; the video's own size if not given.")
+@click.option("--size", type=click.IntRange(1, 8192), help="Short side in pixels; the video's own size if not given.")
 @click.option("--format", "suffix", type=click.Choice(["png", "jpg"]), default="png", show_default=True)
 def frames_command(
     video: str, output: Path, count: int | None, every: float | None, at: str | None, size: int | None, suffix: str
@@ -121,6 +122,8 @@ def frames_command(
         raise click.UsageError("-n, --every and --at exclude one another")
     index = probe(video)
     if every is not None:
+        if index.duration_s / every > MOST_PICTURES:
+            raise click.BadParameter(f"more than {MOST_PICTURES} pictures", param_hint="--every")
         seconds = [i * every for i in range(int(index.duration_s / every) + 1) if i * every < index.duration_s]
         wanted = at_times(index.time_s, seconds)
     elif at is not None:
@@ -138,7 +141,9 @@ def frames_command(
 
 @click.command("demo", short_help="Make a video and name its camera motion.")
 @click.option("--motion", help="The motion to make, such as zoom_in; if not given, the seed draws one.")
-@click.option("--seed", default=0, show_default=True, help="Another number makes another video.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Another number makes another video."
+)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to put the video.")
 @device_option
 def demo_command(motion: str | None, seed: int, output: Path | None, device: str | None) -> None:
@@ -161,7 +166,7 @@ COMMANDS = (predict_command, embed_command, frames_command, demo_command)
 
 def _show(result: Prediction, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+        click.echo(json.dumps(result.to_dict()))
     else:
         click.echo(str(result), err=not result.ok)
 

@@ -61,7 +61,7 @@ def cache_command(context: click.Context, as_json: bool, cache_dir: Path | None)
     table = Table("repository", "revision", "MB", "refs", "models", box=None)
     for r in found:
         table.add_row(r.repo, r.commit[:12], f"{r.size / 1e6:.1f}", " ".join(r.refs), " ".join(r.used_by))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
     click.echo(f"{sum(r.size for r in found) / 1e6:.1f} MB in {cache}", err=True)
 
 

@@ -273,23 +273,23 @@ def plan(
             )
         first = at_times(time_s, [start])[0]
         last = max(bisect_left(time_s, end - EPSILON) - 1, first)
-    if p.fps is not None and p.sampler not in _STRETCHED:
-        count = max(math.floor((end - start) * p.fps + EPSILON), 1)
-        frames = at_times(time_s, (start + j / p.fps for j in range(count)))
-        rate = 1.0
-    else:
-        frames = list(range(first, last + 1))
-        rate = fps / p.fps if p.fps else 1.0
+    # Only the number of frames at the protocol's rate is computed here, never all of their times: it can be far larger
+    # than the number of frames in the file.
+    resampled_to = p.fps if p.sampler not in _STRETCHED else None
+    count = last - first + 1 if resampled_to is None else max(math.floor((end - start) * resampled_to + EPSILON), 1)
+    rate = fps / p.fps if p.fps and resampled_to is None else 1.0
     centre = clips == "centre"
     number = (1 if p.sampler in _WHOLE else 3) if centre else p.clips if clips is None else clips
     if not isinstance(number, int):
         raise SpecError(f"clips={clips!r}", hint="clips is a number, 'centre', or None for the protocol's own")
     sampled = SAMPLERS[p.sampler](
-        len(frames), num_frames=p.num_frames, stride=p.stride, clips=number, rate=rate, short=p.short
+        count, num_frames=p.num_frames, stride=p.stride, clips=number, rate=rate, short=p.short
     )
     if centre:
         sampled = [sampled[number // 2]]
-    return [[frames[i] for i in clip] for clip in sampled]
+    if resampled_to is None:
+        return [[first + i for i in clip] for clip in sampled]
+    return [at_times(time_s, (start + i / resampled_to for i in clip)) for clip in sampled]
 
 
 def _rate(time_s: Sequence[float], duration_s: float | None, fallback: float | None) -> float:
