@@ -1,6 +1,6 @@
 """The oldest versions that pyproject.toml allows, as arguments for pip.
 
-    python -m venv old && old/bin/pip install $(python tools/lower_bounds.py) -e '.[test]' && old/bin/python -m pytest
+python -m venv old && old/bin/pip install $(python tools/lower_bounds.py) -e '.[test]' && old/bin/python -m pytest
 """
 
 from __future__ import annotations
