@@ -182,6 +182,17 @@ def test_load_takes_a_tag_or_a_file(shelf, file, state):
         zoo.load(model, file.parent)
 
 
+def test_loading_keeps_the_parameters_that_an_optimiser_holds(shelf, file, state):
+    model = zoo.build("local/tiny")
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = list(model.parameters())
+    zoo.load(model, file)
+    assert all(a is b for a, b in zip(before, model.parameters(), strict=True))
+    model(torch.ones(1, 3, 2, 8, 8)).sum().backward()
+    optimiser.step()
+    assert not torch.equal(model.fc.bias, state["fc.bias"])
+
+
 def test_damaged_and_absent_files_say_what_they_are(shelf):
     with pytest.raises(WeightsCorrupt, match="sha256"):
         zoo.create("local/tiny.bad")

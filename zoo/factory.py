@@ -183,7 +183,7 @@ def _with_weights(
         raise WeightsMismatch(  # the options are those of a repository
             f"{spec.full_name} cannot be built as {weights.tag} says: {refused}", hint="tell the author of the weights"
         ) from refused
-    _assign(model, file, weights.layout, device, dtype)
+    _assign(model, file, weights.layout, device, dtype, fresh=True)
     _adopt(model, weights)
     return model
 
@@ -194,6 +194,8 @@ def _assign(
     layout: str = "",
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    *,
+    fresh: bool = False,
 ) -> None:
     spec = model.spec
     name, layouts = (spec.full_name, spec.layouts) if spec else (type(model).__name__, {})
@@ -209,6 +211,7 @@ def _assign(
         device=device,
         dtype=dtype,
         finite=not file.reviewed,
+        fresh=fresh,
     )
 
 

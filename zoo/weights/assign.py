@@ -24,9 +24,11 @@ def load_into(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     finite: bool = False,
+    fresh: bool = False,
 ) -> None:
-    """Assign every tensor of the file to the model, whatever floating-point type the file has.
+    """Put every tensor of the file into the model, whatever floating-point type the file has.
 
+    fresh: nobody knows the model's parameters yet, so that the file's tensors can take their place without a copy.
     layouts: other ways to name the tensors than the model's, as in ModelSpec. device, dtype: None keeps the model's.
     finite: parameters must hold numbers only, for files that nobody has reviewed.
     Raises WeightsMismatch or WeightsCorrupt, before the model is touched, unless names, shapes and kinds are its own.
@@ -46,7 +48,8 @@ def load_into(
         if key in parameters and not bool(torch.isfinite(tensor).all()):
             raise WeightsCorrupt(f"{file.path}: {_short(key)} holds NaN or infinity", hint="its training has diverged")
         tensors[key] = _as(tensor, like, f"{file.path}: {_short(key)}", device, dtype)
-    model.load_state_dict(tensors, strict=True, assign=True)
+    # A live model keeps its parameters, which an optimiser may hold; one that has just been built takes the file's.
+    model.load_state_dict(tensors, strict=True, assign=fresh)
     left = [key for key, t in [*model.named_parameters(), *model.named_buffers()] if t.is_meta]
     if left and torch.device(device or "cpu").type != "meta":
         raise WeightsMismatch(f"{name}: {some(left)} got no values: they are neither in the file nor computed")
