@@ -98,5 +98,6 @@ def test_version_and_changelog_agree():
 
 
 def test_no_file_of_code_is_too_long_to_read_at_once():
-    long = {str(p.relative_to(ROOT)): n for p in sources(ROOT) if (n := len(p.read_text().splitlines())) > 420}
+    ours = [path for folder in ("zoo", "plugins", "tests", "tools") for path in sources(ROOT / folder)]
+    long = {str(p.relative_to(ROOT)): n for p in ours if (n := len(p.read_text().splitlines())) > 420}
     assert not long

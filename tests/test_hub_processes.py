@@ -186,7 +186,8 @@ def test_23_a_killed_download_is_taken_up_by_the_next_and_its_remains_are_pruned
 
 def test_24_an_interrupted_download_leaves_nothing(hub, child, cache):
     hub.breaks(cut(1 << 20, stall=20), "GET", times=1)
-    victim = child("get()")
+    # A shell starts background jobs, and whatever they start, with this signal ignored.
+    victim = child("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); get()")
     until(lambda: any(p.suffix == ".incomplete" for p in blobs(cache)))
     victim.send_signal(signal.SIGINT)
     _, err = victim.communicate(timeout=20)
