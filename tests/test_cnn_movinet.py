@@ -151,7 +151,7 @@ def test_a_stream_does_not_look_ahead_and_a_base_network_does() -> None:
 def test_a_base_network_refuses_a_stream_and_names_those_that_take_one() -> None:
     model = on_meta("movinet_a0_base")
     for ask in (lambda: model.init_state(1), lambda: model.step(torch.empty(1, 3, 1, 8, 8, device="meta"), {})):
-        with pytest.raises(zoo.errors.NotCausal, match=r"movinet_a0_base looks ahead.*movinet_a0_stream"):
+        with pytest.raises(zoo.errors.NotCausal, match=r"MoViNet looks ahead.*movinet_a0_stream"):
             ask()
 
 

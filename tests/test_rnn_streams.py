@@ -16,7 +16,7 @@ from zoo.testing import perturb
 STREAMS = zoo.list_models(plugin="rnn", streaming=True, pretrained=False)
 BLIND = [name for name in zoo.list_models(plugin="rnn", pretrained=False) if name not in STREAMS]
 FRAMES = 64
-STEPS = 300  # of training, where a tiny model shows that it can learn
+STEPS = 200  # of training, where a tiny model shows that it can learn
 # By default the networks that differ in code, the others by name.
 QUICK = {"lrcn_resnet18", "mingru_resnet18", "convlstm_small_peephole", "convgru_tiny", "predrnn"}
 
