@@ -161,6 +161,15 @@ def test_a_head_on_frozen_features_is_torchs_recurrent_network(kind, network, bi
             assert_equal(model(rows), model.head(pooled))
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_several_layers_go_on_from_a_state_that_a_file_takes(kind):
+    rnn, rows = ready(TorchRNN(kind, 6, 5, 2, False)), random(3, 7, 6)
+    first, state = rnn.step(rows[:, :4], rnn.init_state(3))
+    assert all(part.shape == (3, 2, 5) and part.is_contiguous() for part in state.values())
+    second, _ = rnn.step(rows[:, 4:], state)
+    assert_equal(torch.cat([first, second], 1), rnn(rows))
+
+
 def g(x: Tensor) -> Tensor:
     return torch.where(x >= 0, x + 0.5, x.sigmoid())
 
@@ -169,7 +178,7 @@ def g(x: Tensor) -> Tensor:
 def test_the_scan_is_the_papers_loop(kind):
     """Sections 3.1 and 3.2 of Feng et al., a frame at a time and without logarithms."""
     rnn = ready(MinRNN(kind, 6, 5, 1))
-    rows = random(2, BLOCK + 9, 6)
+    rows = random(2, 2 * BLOCK + 9, 6)  # three blocks
     gates = rnn.layers[0].gates(rows).chunk(2 if kind == "min_gru" else 3, -1)
     h, wanted = g(torch.zeros(2, 5, dtype=torch.float64)), []
     for t in range(rows.shape[1]):

@@ -62,13 +62,12 @@ class PredRNNStack(Remembers):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         state = {name: value.to(x.dtype).expand(-1, -1, *x.shape[3:]) for name, value in state.items()}
-        rising = per_frame(self.layers[0].conv_x, x).unbind(2)  # the layers above read what comes up frame by frame
         outputs = []
-        for inputs in rising:
-            new, m = {}, state["memory"]
+        for gates in per_frame(self.layers[0].conv_x, x).unbind(2):  # the layers above read what comes up to them
+            new, h, m = {}, None, state["memory"]
             for i, layer in enumerate(self.layers):
-                inputs = layer.conv_x(h) if i else inputs  # noqa: F821
-                h, new[f"{i}.cell"], m = layer(inputs, state[f"{i}.hidden"], state[f"{i}.cell"], m)
+                gates = gates if h is None else layer.conv_x(h)
+                h, new[f"{i}.cell"], m = layer(gates, state[f"{i}.hidden"], state[f"{i}.cell"], m)
                 new[f"{i}.hidden"] = h
             state = {**new, "memory": m}
             outputs.append(h)
