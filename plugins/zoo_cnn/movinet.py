@@ -306,7 +306,8 @@ class MoViNet(zoo.VideoModel):
             new |= part
         x = self.conv7(x)
         total = new["head.sum"] = state["head.sum"] + x.mean((3, 4), keepdim=True).sum(2, keepdim=True)
-        return self._classify(total / new["frames"].to(x.dtype)[:, None, None, None, None], False), new
+        logits = self._classify(total / new["frames"].to(x.dtype)[:, None, None, None, None], False)
+        return logits, {name: part.contiguous() for name, part in new.items()}  # which safetensors asks for
 
     def _classify(self, pooled: Tensor, pre_logits: bool) -> Tensor:
         hidden = self.classifier[:2](pooled)  # [B, 2048, 1, 1, 1]
