@@ -28,6 +28,7 @@ LAYERS = [
     ["contract"],
     ["factory"],
     ["tasks"],
+    ["streaming"],
     ["testing", "scaffold"],
     ["cli"],
     ["__main__"],

@@ -47,6 +47,7 @@ class Run:
         self.state, self.seen, self.new, self.window = state, seen, new, window
         self.kept: State = {}
         self.delay = 0
+        self.clock: dict[int, Tensor] = {}
 
     def __call__(self, name: str, layer: nn.Module, x: Tensor) -> Tensor:
         match layer:
@@ -81,10 +82,16 @@ class Run:
     def convolution(self, name: str, layer: nn.Conv3d, x: Tensor) -> Tensor:
         frames = self.with_past(name, x * self.known(x), reach(layer))
         self.delay += lateness(layer)
-        padding = (0, *layer.padding[1:])
-        if layer.dilation[0] > 1:
-            return F.conv3d(frames, layer.weight, layer.bias, layer.stride, padding, layer.dilation, layer.groups)
-        return convolve(frames, layer.weight, layer.bias, layer.stride, padding, layer.groups)
+        weight, bias, every, padding = layer.weight, layer.bias, layer.dilation[0], (0, *layer.padding[1:])
+        if layer.groups == layer.in_channels and weight.shape[3:] == (1, 1):  # frames, weighed and added up
+            parts = [frames[:, :, i * every : i * every + self.new] for i in range(weight.shape[2])]
+            total = parts[0] * weight[:, 0, :1]
+            for i, part in enumerate(parts[1:], 1):
+                total = torch.addcmul(total, part, weight[:, 0, i : i + 1])
+            return total if bias is None else total + bias[:, None, None, None]
+        if every > 1:
+            return F.conv3d(frames, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
+        return convolve(frames, weight, bias, layer.stride, padding, layer.groups)
 
     def beside_shortcut(self, name: str, layer: ResBlock, x: Tensor) -> Tensor:
         before = self.delay
@@ -111,25 +118,29 @@ class Run:
         """After each new frame, the mean of the last `frames` of its stream, every so many."""
         span = (frames - 1) * every
         windows = self.with_past(name, x * self.known(x), span).unfold(2, span + 1, 1)[..., ::every]
-        return windows.sum(-1) / (self.times(x) // every + 1).clamp(1, frames)
+        return windows.sum(-1) / (self.times() // every + 1).clamp(1, frames)
 
     def with_past(self, name: str, x: Tensor, count: int) -> Tensor:
         """x after the `count` frames before it. The last ones are kept, `[B, count, H, W, C]`."""
+        frames = x.permute(0, 2, 3, 4, 1)  # as convolutions like them
         past = self.state.get(name, x.new_zeros(1, 1, 1, 1, 1))
-        if past.shape[2:4] not in ((1, 1), x.shape[3:]):
+        if past.shape[2:4] not in ((1, 1), frames.shape[2:4]):
             raise GeometryError("the state is of frames of another size", hint="start with init_state()")
-        past = past.permute(0, 4, 1, 2, 3).expand(len(x), x.shape[1], count, *x.shape[3:])
-        longer = torch.cat([past.to(x.dtype), x], 2)
-        self.kept[name] = longer[:, :, self.new :].permute(0, 2, 3, 4, 1).clone(memory_format=torch.contiguous_format)
-        return longer
+        past = past.to(x.dtype).expand(len(x), count, *frames.shape[2:])
+        longer = torch.cat([past, frames], 1)
+        kept = longer[:, self.new :]
+        self.kept[name] = kept.contiguous() if self.new <= count else kept.clone()  # no long memory for a few frames
+        return longer.permute(0, 4, 1, 2, 3)
 
-    def times(self, x: Tensor) -> Tensor:
-        """Which frame of its stream each of x is, `[B, 1, t, 1, 1]`; negative where it is from before the first."""
-        new = torch.arange(self.new, device=x.device)
-        return (self.seen[:, None] + new - self.delay)[:, None, :, None, None]
+    def times(self) -> Tensor:
+        """Which frame of its stream each is, `[B, 1, t, 1, 1]`; negative where it is from before the first."""
+        if self.delay not in self.clock:
+            new = torch.arange(self.new, device=self.seen.device)
+            self.clock[self.delay] = (self.seen[:, None] + new - self.delay)[:, None, :, None, None]
+        return self.clock[self.delay]
 
     def known(self, x: Tensor) -> Tensor:
-        return (self.times(x) >= 0).to(x.dtype)
+        return (self.times() >= 0).to(x.dtype)
 
 
 def reach(layer: nn.Conv3d | nn.MaxPool3d) -> int:
