@@ -1,4 +1,4 @@
-"""Continual networks say of a stream what the same weights say of it without zeros in time, and say how late they are."""
+"""Continual networks say of a stream what the same weights say without zeros in time, and how late they are."""
 
 from __future__ import annotations
 
