@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -87,10 +88,8 @@ def test_it_ends_cleanly_when_the_reader_goes_or_the_user_does(clip):
         assert "Traceback" not in error and "Aborted" not in error, error
         assert code == (0 if how == "user" else 1)
         for end in (process.stdin, process.stderr):
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 end.close()
-            except BrokenPipeError:
-                pass
         process.stdout.close()
 
 

@@ -40,14 +40,14 @@ class Run:
 
     seen: how many frames of each stream were before, `[B]`. new: how many there are now. window: of the means over
     recent frames. delay: by how many frames what comes out of the layers so far is late; what would be from before the
-    first frame of a stream counts nowhere.
+    first frame of a stream counts nowhere. started: that is over for all streams.
     """
 
     def __init__(self, state: State, seen: Tensor, new: int, window: int) -> None:
         self.state, self.seen, self.new, self.window = state, seen, new, window
         self.kept: State = {}
         self.delay = 0
-        self.clock: dict[int, Tensor] = {}
+        self.started = False
 
     def __call__(self, name: str, layer: nn.Module, x: Tensor) -> Tensor:
         match layer:
@@ -80,7 +80,7 @@ class Run:
         return layer(x)  # frame by frame
 
     def convolution(self, name: str, layer: nn.Conv3d, x: Tensor) -> Tensor:
-        frames = self.with_past(name, x * self.known(x), reach(layer))
+        frames = self.with_past(name, self.known(x), reach(layer))
         self.delay += lateness(layer)
         weight, bias, every, padding = layer.weight, layer.bias, layer.dilation[0], (0, *layer.padding[1:])
         if layer.groups == layer.in_channels and weight.shape[3:] == (1, 1):  # frames, weighed and added up
@@ -98,7 +98,7 @@ class Run:
         y = self(f"{name}.branch2", layer.branch2, x)
         shortcut = layer.branch1_norm(layer.branch1_conv(x))
         if self.delay > before:
-            shortcut = self.with_past(name, shortcut, self.delay - before)[:, :, : self.new]
+            shortcut = self.later(name, shortcut, self.delay - before)
         return F.relu(y.add_(shortcut), inplace=True)
 
     def rows(self, name: str, head: Head, maps: Tensor, frames: int, every: int) -> Tensor:
@@ -117,30 +117,39 @@ class Run:
     def recent_mean(self, name: str, x: Tensor, frames: int, every: int = 1) -> Tensor:
         """After each new frame, the mean of the last `frames` of its stream, every so many."""
         span = (frames - 1) * every
-        windows = self.with_past(name, x * self.known(x), span).unfold(2, span + 1, 1)[..., ::every]
+        windows = self.with_past(name, self.known(x), span).unfold(2, span + 1, 1)[..., ::every]
         return windows.sum(-1) / (self.times() // every + 1).clamp(1, frames)
+
+    def later(self, name: str, x: Tensor, count: int) -> Tensor:
+        """What x was `count` frames before."""
+        if self.new != count or name not in self.state:
+            return self.with_past(name, x, count)[:, :, : self.new]
+        self.kept[name] = x.permute(0, 2, 3, 4, 1).contiguous()  # they change places, and nothing is copied
+        return self.past(name, x, count).permute(0, 4, 1, 2, 3)
 
     def with_past(self, name: str, x: Tensor, count: int) -> Tensor:
         """x after the `count` frames before it. The last ones are kept, `[B, count, H, W, C]`."""
         frames = x.permute(0, 2, 3, 4, 1)  # as convolutions like them
-        past = self.state.get(name, x.new_zeros(1, 1, 1, 1, 1))
-        if past.shape[2:4] not in ((1, 1), frames.shape[2:4]):
-            raise GeometryError("the state is of frames of another size", hint="start with init_state()")
-        past = past.to(x.dtype).expand(len(x), count, *frames.shape[2:])
-        longer = torch.cat([past, frames], 1)
+        longer = torch.cat([self.past(name, x, count), frames], 1)
         kept = longer[:, self.new :]
         self.kept[name] = kept.contiguous() if self.new <= count else kept.clone()  # no long memory for a few frames
         return longer.permute(0, 4, 1, 2, 3)
 
+    def past(self, name: str, x: Tensor, count: int) -> Tensor:
+        """`[B, count, H, W, C]`; at first zeros of one pixel."""
+        past = self.state.get(name, x.new_zeros(1, 1, 1, 1, 1))
+        if past.shape[2:4] not in ((1, 1), x.shape[3:]):
+            raise GeometryError("the state is of frames of another size", hint="start with init_state()")
+        return past.to(x.dtype).expand(len(x), count, *x.shape[3:], x.shape[1])
+
     def times(self) -> Tensor:
         """Which frame of its stream each is, `[B, 1, t, 1, 1]`; negative where it is from before the first."""
-        if self.delay not in self.clock:
-            new = torch.arange(self.new, device=self.seen.device)
-            self.clock[self.delay] = (self.seen[:, None] + new - self.delay)[:, None, :, None, None]
-        return self.clock[self.delay]
+        new = torch.arange(self.new, device=self.seen.device)
+        return (self.seen[:, None] + new - self.delay)[:, None, :, None, None]
 
     def known(self, x: Tensor) -> Tensor:
-        return (self.times() >= 0).to(x.dtype)
+        """x, with zeros for what is from before the first frame."""
+        return x if self.started else x * (self.times() >= 0).to(x.dtype)
 
 
 def reach(layer: nn.Conv3d | nn.MaxPool3d) -> int:
@@ -225,6 +234,8 @@ class ContinualNet(BlockNet):
 
     def _follow(self, frames: Tensor, state: State, seen: Tensor) -> tuple[Tensor, Run]:
         run = Run(state, seen, frames.shape[2], self.frames)
+        if seen.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere a look at values is dear
+            run.started = bool((seen >= self.delay).all())
         for i, block in enumerate(self.blocks[:-1]):
             frames = run(f"blocks.{i}", block, frames)
         return run.rows("head", self.head, frames, self.pooled, self.every), run

@@ -14,12 +14,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from numbers import Real
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -28,89 +25,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zoo.contract import State, VideoModel
+from zoo.contract import VideoModel
 from zoo.errors import NotCausal, SpecError, VideoError
+from zoo.streaming.watched import Held, Watched
 from zoo.tasks import as_model
 from zoo.tasks.classification import Prediction, Report, aggregate, answer, check_top_k
 from zoo.tasks.running import evaluating, over_views
 from zoo.video.clips import ViewsOption, iter_views, protocol_of
 from zoo.video.footage import Pixels
-from zoo.video.picture import Frame
 from zoo.video.sampling import WHOLE
 from zoo.video.transforms import crop_boxes, resize, to_clip
 
 EPSILON = 1e-6  # seconds of rounding
 LONGEST = 16  # frames in one step
 MOST_HELD = 10_000  # frames of one window
-USUAL = 15  # intervals that tell what is usual between frames
 
 Frames = Any  # uint8 [H, W, 3] or [T, H, W, 3], an array or a tensor
-
-
-@dataclass
-class Watched:
-    """One stream: what came, when the next prediction is due, and what is kept of its past."""
-
-    frames: int = 0
-    late: int = 0
-    dropped: int = 0
-    restarts: int = 0
-    intervals: deque[float] = field(default_factory=lambda: deque(maxlen=USUAL))
-    first_s: float = math.nan  # since it last began anew
-    last_s: float = math.nan
-    arrived: int = 0
-    size: tuple[int, ...] = ()  # (height, width)
-    due: int = 0  # the next prediction is due this many periods after first_s
-    open: bool = False  # something came since the last prediction
-    scores: Tensor | None = None  # smoothed
-    scored_s: float = 0.0
-    # where the model has steps
-    state: State | None = None
-    logits: Tensor | None = None
-    seen: int = 0
-    moment: int = 0  # the next one of the protocol at which the network looks
-    picture: Pixels | None = None  # the newest
-    # where it has not
-    ring: deque[tuple[float, Pixels]] = field(default_factory=deque)
-
-    @property
-    def report(self) -> Report:
-        return Report(self.frames, self.late, self.dropped, self.restarts)
-
-    def anew(self) -> Watched:
-        """Without a past, but for what came of it."""
-        return Watched(*self.report, intervals=self.intervals)
-
-    def usual(self) -> float:
-        """Seconds between frames."""
-        return median(self.intervals) if self.intervals else 0.0
-
-    def facts(self) -> dict[str, Any]:
-        """All but tensors, for a file."""
-        numbers = {name: value for name, value in vars(self).items() if isinstance(value, bool | int | float)}
-        return {**numbers, "intervals": list(self.intervals), "size": self.size, "ring": [t for t, _ in self.ring]}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The rest."""
-        single = {"scores": self.scores, "logits": self.logits}
-        pictures = {"picture": self.picture, "ring": np.stack([p for _, p in self.ring]) if self.ring else None}
-        return {
-            **{name: value.contiguous() for name, value in single.items() if value is not None},
-            **{name: torch.from_numpy(value) for name, value in pictures.items() if value is not None},
-            **{f"state.{name}": value.contiguous() for name, value in (self.state or {}).items()},
-        }
-
-    @classmethod
-    def of(cls, facts: dict[str, Any], tensors: dict[str, Tensor], device: torch.device) -> Watched:
-        """What `facts` and `tensors` gave."""
-        state = {name[6:]: value.to(device) for name, value in tensors.items() if name.startswith("state.")}
-        kept = {name: tensors[name] for name in ("scores", "logits") if name in tensors}
-        watched = cls(**{**facts, "intervals": deque(facts["intervals"], USUAL), "ring": deque(), **kept})
-        watched.size = tuple(facts["size"])
-        watched.state = state or None
-        watched.picture = tensors["picture"].numpy() if "picture" in tensors else None
-        watched.ring.extend(zip(facts["ring"], tensors["ring"].numpy() if facts["ring"] else (), strict=True))
-        return watched
 
 
 class Stream:
@@ -120,8 +50,8 @@ class Stream:
     rate: predictions per second of video; None is one for every frame that the network looks at.
     smoothing: seconds after which a score counts half (exponential); 0 smooths nothing.
     window: seconds that a model for clips looks at; None is the length of its clips. views: as for `zoo.predict`.
-    top_k: how many of the best labels to report. max_gap: after so many seconds without a frame a stream begins anew, as it
-    does with frames of another size.
+    top_k: how many of the best labels to report. max_gap: after so many seconds without a frame a stream begins anew;
+    so it does with frames of another size.
 
     Frames are looked at when the protocol says so (its fps and stride), not when they come. Where none is new by then,
     the one before is shown again, as it would be in a file. What was late or missing is in `Prediction.report`.
@@ -318,7 +248,7 @@ class Stream:
         """One frame as the network gets it, `[C, 1, H, W]`."""
         p = self.protocol
         small = resize(picture, p.resize, p.interpolation, p.antialias)
-        (box,) = crop_boxes(*small.shape[:2], p.crop, 1, p.crop_rounding)
+        (box,) = crop_boxes(small.shape[0], small.shape[1], p.crop, 1, p.crop_rounding)
         return to_clip(small[None], p, box)
 
     def _step(self, chunks: Mapping[str, Tensor]) -> None:
@@ -386,22 +316,6 @@ class Stream:
         return self.model.spec.full_name if self.model.spec else type(self.model).__name__
 
 
-class Held:
-    """The frames of a window as a video of their own."""
-
-    def __init__(self, name: str, watched: Watched) -> None:
-        self.name = name
-        start = watched.ring[0][0]
-        self.time_s: Sequence[float] = [t - start for t, _ in watched.ring]
-        self._pictures = [picture for _, picture in watched.ring]
-        self.duration_s = self.time_s[-1] + (watched.usual() or 1.0)
-        self.fps = len(self.time_s) / self.duration_s
-
-    def frames(self, wanted: Sequence[int], preprocessing: Any) -> Iterator[Frame]:
-        """They are resized already."""
-        return (Frame(self._pictures[i], i, self.time_s[i]) for i in wanted)
-
-
 def _given(name: str, frames: Frames, times: Any) -> tuple[Pixels, list[float]]:
     """uint8 `[T, H, W, 3]` and as many times."""
     pictures = np.asarray(frames.detach().cpu() if isinstance(frames, Tensor) else frames)
@@ -431,7 +345,7 @@ def _has_steps(model: VideoModel) -> bool:
 
 
 def _positive(value: object) -> bool:
-    return isinstance(value, Real) and 0 < value < math.inf
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 def _check(name: str, value: object, right: bool, wanted: str) -> None:
