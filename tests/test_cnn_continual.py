@@ -155,14 +155,14 @@ def test_the_state_has_its_size_from_the_start(name):
         model.step(clip(1, side=72), after)
 
 
-def test_what_a_spec_declares_is_what_the_network_is():
-    for name in CONTINUAL:
-        spec, of_clips = zoo.info(name), zoo.info(name.removeprefix("co_"))
-        with torch.device("meta"):
-            model = zoo.build(name)
-        assert (spec.delay, spec.receptive_field, spec.period) == (model.delay, model.receptive_field, model.period)
-        assert spec.geometry == model.geometry and spec.params == of_clips.params
-        assert spec.preprocessing.num_frames == of_clips.preprocessing.num_frames + spec.delay
+@each(CONTINUAL)
+def test_what_a_spec_declares_is_what_the_network_is(name):
+    spec, of_clips = zoo.info(name), zoo.info(name.removeprefix("co_"))
+    with torch.device("meta"):
+        model = zoo.build(name)
+    assert (spec.delay, spec.receptive_field, spec.period) == (model.delay, model.receptive_field, model.period)
+    assert spec.geometry == model.geometry and spec.params == of_clips.params
+    assert spec.preprocessing.num_frames == of_clips.preprocessing.num_frames + spec.delay
 
 
 def test_any_model_of_the_kind_becomes_one_that_follows_streams():

@@ -25,7 +25,8 @@ FPS = 24
 
 @pytest.fixture(scope="module")
 def clip():
-    return zoo.synth.generate("pan_left", seed=7, duration_s=3.0, fps=FPS, size=(96, 128), distract=False).frames
+    made = zoo.synth.generate("pan_left", seed=7, duration_s=3.0, fps=FPS, size=(96, 128), distract=False)
+    return np.asarray(made.frames)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_a_pipe_takes_a_container_or_bare_frames_and_both_end(path, clip):
 
 
 def test_it_ends_cleanly_when_the_reader_goes_or_the_user_does(clip):
-    frames = np.concatenate([clip] * 10).tobytes()
+    frames = np.concatenate([clip] * 2).tobytes()
 
     def feed(process: subprocess.Popen) -> None:
         try:
@@ -74,7 +75,7 @@ def test_it_ends_cleanly_when_the_reader_goes_or_the_user_does(clip):
             pass
 
     for how in ("reader", "user"):
-        process = start("-", "--raw", f"128x96@{FPS}", "--rate", "24")
+        process = start("-", "--raw", f"128x96@{FPS}", "--rate", "8")
         feeder = threading.Thread(target=feed, args=(process,), daemon=True)
         feeder.start()
         assert process.stdout.readline()

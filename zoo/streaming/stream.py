@@ -85,7 +85,7 @@ class Stream:
         if window is not None and self.has_steps:
             raise SpecError(f"window={window!r}", hint="this model has steps and decides itself what it remembers")
         self.window = p.num_frames * self.spacing if window is None and self.spacing else window
-        if self.window is None and not self.has_steps and p.sampler in WHOLE:
+        if window is None and not self.has_steps and p.sampler in WHOLE:
             raise SpecError(
                 "the protocol of this model looks at whole videos", hint="pass window=10.0, or how many seconds it gets"
             )

@@ -79,7 +79,7 @@ class Watched:
     def of(cls, facts: dict[str, Any], tensors: dict[str, Tensor], device: torch.device) -> Watched:
         """What `facts` and `tensors` gave."""
         state = {name[6:]: value.to(device) for name, value in tensors.items() if name.startswith("state.")}
-        kept = {name: tensors[name] for name in ("scores", "logits") if name in tensors}
+        kept: dict[str, Any] = {name: tensors[name] for name in ("scores", "logits") if name in tensors}
         watched = cls(**{**facts, "intervals": deque(facts["intervals"], USUAL), "ring": deque(), **kept})
         watched.size = tuple(facts["size"])
         watched.state = state or None
