@@ -228,7 +228,7 @@ _ON_STREAMS = {
     "x3d_l_psf": (57, 565),
 }
 
-# What it means that a stream has no zeros around its clips: the median distance of the logits as a part of their spread,
+# A stream has no zeros around its clips. This is the median distance of the logits then, as a part of their spread,
 # with random weights over 9 and 15 real clips, by tools/compare_continual.py. The others were not measured.
 _AWAY = {"x3d_s": "41 %", "slow_r50": "16 %"}
 
