@@ -27,8 +27,9 @@ LAYERS = [
     ["weights", "video", "synth"],
     ["contract"],
     ["factory"],
+    ["cost"],
     ["tasks"],
-    ["testing", "scaffold"],
+    ["testing", "scaffold", "cards"],
     ["cli"],
     ["__main__"],
 ]
