@@ -38,7 +38,7 @@ def cost_of(spec: ModelSpec, weights: Weights | None = None) -> Cost:
     Raises SpecError if the model does not run on the meta device, PluginError if it cannot be built.
     """
     model = build_on_meta(spec, weights)
-    return count(model, _clip(spec, weights), name=spec.full_name)
+    return count(model, clip_of(spec, weights), name=spec.full_name)
 
 
 def count(model: VideoModel, clip: tuple[int, int, int, int], *, name: str = "the model") -> Cost:
@@ -74,7 +74,8 @@ def protocol_shape(protocol: Preprocessing) -> tuple[int, int, int, int]:
     return 3, protocol.num_frames, height, width
 
 
-def _clip(spec: ModelSpec, weights: Weights | None) -> tuple[int, int, int, int]:
+def clip_of(spec: ModelSpec, weights: Weights | None = None) -> tuple[int, int, int, int]:
+    """The clip `(C, T, H, W)` of the weights' protocol, else of the spec's; without one, by its geometry."""
     if protocol := (weights and weights.preprocessing) or spec.preprocessing:
         return protocol_shape(protocol)
     geometry = spec.geometry or Geometry()

@@ -7,13 +7,14 @@ a repository on the Hub is the same text.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 from zoo import registry
-from zoo.cards.front_matter import front_matter
+from zoo.cards.front_matter import ACCURACIES, front_matter
 from zoo.cards.markdown import code, facts, link, table, text, words
-from zoo.cost import Cost, cost_of
+from zoo.cost import Cost, clip_of, cost_of
 from zoo.errors import ZooError
 from zoo.plain import by
 from zoo.registry import THIS_PROCESS
@@ -37,46 +38,50 @@ def card(spec: ModelSpec, weights: Weights | None = None, *, repo: str | None = 
     if repo is not None:
         HubFile(repo, FILE)
     opened = name if repo is None else f"{ON_HUB}{repo}"
-    parts = [
-        [f"# {text(name)}"],
-        list(_about(spec, weights)),
-        facts(_facts(spec, weights, cost)),
-        ["## How to use it", *_usage(spec, weights, opened, converted=repo is not None)],
-        ["## Results", *_results(weights)] if weights else [],
-        ["## What the network sees", *_protocol((weights and weights.preprocessing) or spec.preprocessing)],
-        ["## Labels", *_labels(spec, weights)] if weights else [],
-        ["## Where the weights come from", *facts(_provenance(weights, repo))] if weights else [],
-        ["## Limits", *(f"- {limit}" for limit in _limits(spec, weights, repo))],
-    ]
-    return front_matter(spec, weights) + "\n" + "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+    sections: list[list[str]] = [[f"# {text(name)}"], _about(spec, weights), facts(_facts(spec, weights, cost))]
+    sections.append(
+        _section("What the network sees", _protocol((weights and weights.preprocessing) or spec.preprocessing))
+    )
+    if weights is None:
+        sections.insert(3, _section("How to use it", _usage_of_architecture(spec)))
+    else:
+        sections.insert(3, _section("How to use it", _usage(spec, weights, opened, here=repo is not None)))
+        sections.insert(4, _section("Results", _results(weights)))
+        sections.append(_section("Labels", _labels(spec, weights)))
+        sections.append(_section("Where the weights come from", facts(_provenance(weights, repo))))
+    sections.append(_section("Limits", (f"- {limit}" for limit in _limits(spec, weights, repo))))
+    return f"{front_matter(spec, weights)}\n" + "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def _about(spec: ModelSpec, weights: Weights | None) -> Iterator[str]:
-    if said := [text(s) for s in (spec.description, weights.description if weights else "") if s]:
-        yield " ".join(said)
-        yield ""
+def _section(title: str, lines: Iterable[str]) -> list[str]:
+    return [f"## {title}", "", *lines]
+
+
+def _about(spec: ModelSpec, weights: Weights | None) -> list[str]:
+    said = [text(s) for s in (spec.description, weights.description if weights else "") if s]
     if weights is None:
         tags = ", ".join(f"`{spec.full_name}.{tag}`" for tag in spec.weights)
-        yield "This is the architecture, with random weights." + (f" Published weights: {tags}." if tags else "")
+        said.append("This is the architecture, with random weights." + (f" Published weights: {tags}." if tags else ""))
     else:
-        yield f"Weights of `{spec.full_name}`" + (", its default." if weights.tag == spec.default_tag else ".")
+        said.append(f"Weights of `{spec.full_name}`{', its default' if weights.tag == spec.default_tag else ''}.")
+    return "\n\n".join(said).split("\n")
 
 
 def _facts(spec: ModelSpec, weights: Weights | None, cost: Cost | None) -> Iterator[tuple[str, str]]:
     yield "task", text(spec.task)
     yield "family", text(spec.family)
     yield "paper", link(spec.paper)
-    if cost is None:
-        try:
-            cost = cost_of(spec, weights)
-        except (ZooError, ImportError) as error:
-            yield "parameters", f"{spec.params:,} stated" if spec.params else ""
-            yield "compute", f"not counted: {text(error)}"
-    if cost is not None:
+    try:
+        cost = cost or cost_of(spec, weights)
+    except (ZooError, ImportError) as error:
+        yield "parameters", f"{spec.params:,}, as stated" if spec.params and weights is None else ""
+        yield "compute", f"not counted: {text(error)}"
+    else:
         _, frames, height, width = cost.clip
+        giga = f"{cost.gflops:.2f}" if cost.gflops >= 1 else f"{cost.gflops:.3g}"
         clip = f"one clip of {frames} frames of {by((height, width))} (T = {frames}, H = {height}, W = {width})"
         yield "parameters", f"{cost.params:,}"
-        yield "compute", f"{_giga(cost)} GFLOPs for {clip}, in multiply-adds: see Limits"
+        yield "compute", f"{giga} GFLOPs for {clip}, in multiply-adds: see Limits"
     yield "takes", text(spec.geometry or "")
     yield "streaming", "yes, frame by frame" if spec.streaming else ""
     if weights:
@@ -85,36 +90,40 @@ def _facts(spec: ModelSpec, weights: Weights | None, cost: Cost | None) -> Itera
     yield "licence of the code", text(spec.license)
 
 
-def _giga(cost: Cost) -> str:
-    return f"{cost.gflops:.2f}" if cost.gflops >= 1 else f"{cost.gflops:.3g}"
-
-
-def _usage(spec: ModelSpec, weights: Weights | None, opened: str, *, converted: bool) -> Iterator[str]:
+def _needs(spec: ModelSpec) -> str:
     record = registry.default.plugin(spec.plugin)
-    package = record.distribution if record and record.distribution != THIS_PROCESS else ""
-    needed = " and ".join(f"`{name}`" for name in dict.fromkeys((LIBRARY, words(package))) if name)
-    encoder = spec.task != "classification" or (weights is not None and weights.num_classes == 0)
-    yield f"With {needed} installed, in Python:"
-    yield from ("", "```python", "import zoo", "", f'model = zoo.create("{opened}")')
-    if encoder:
-        yield 'features = model.embed("my_video.mp4")  # [D], before any classifier'
-    elif weights is None:
-        yield "logits = model(clip)  # a float32 tensor [B, C, T, H, W] gives [B, K]"
-    else:
-        yield 'print(model.predict("my_video.mp4"))'
+    package = words(record.distribution) if record and record.distribution != THIS_PROCESS else LIBRARY
+    return " and ".join(f"`{name}`" for name in dict.fromkeys((LIBRARY, package)))
+
+
+def _usage_of_architecture(spec: ModelSpec) -> Iterator[str]:
+    shape = ", ".join(map(str, (1, *clip_of(spec))))
+    yield f"With {_needs(spec)} installed:"
+    yield from ("", "```python", "import torch", "import zoo", "")
+    yield f'model = zoo.create("{spec.full_name}")'
+    yield f"logits = model(torch.rand({shape}))  # [B, C, T, H, W]"
     yield "```"
-    commands = [f"zoo info {opened}"] if weights is None else []
-    if weights:
-        if weights.origin and not converted:
-            commands.append(f"zoo convert {opened}  # once: the published file is a pickle")
-        what, output = ("embed", " -o features.safetensors") if encoder else ("predict", "")
-        commands.append(f"zoo {what} my_video.mp4 --model {opened}{output}")
-    yield from ("", "On the command line:", "", "```bash", *commands, "```")
+
+
+def _usage(spec: ModelSpec, weights: Weights, opened: str, *, here: bool) -> Iterator[str]:
+    """here: whether the file is in the repository that has the card."""
+    predicts = spec.task == "classification" and weights.num_classes != 0
+    if weights.origin and not weights.source and not here:
+        yield "The published file is a pickle. Once, to make safetensors of it:"
+        yield from ("", "```bash", f"zoo convert {opened}", "```", "")
+    yield f"With {_needs(spec)} installed, in Python:"
+    yield from ("", "```python", "import zoo", "", f'model = zoo.create("{opened}")')
+    yield 'print(model.predict("my_video.mp4"))' if predicts else 'features = model.embed("my_video.mp4")  # [D]'
+    yield "```"
+    command, output = ("predict", "") if predicts else ("embed", " -o features.safetensors")
+    yield from ("", "On the command line:", "", "```bash")
+    yield f"zoo {command} my_video.mp4 --model {opened}{output}"
+    yield "```"
 
 
 def _results(weights: Weights) -> list[str]:
     if not weights.metrics:
-        return ["Nobody states a figure that belongs to exactly these weights."]
+        return ["No figure is stated for exactly these weights."]
     head = ("metric", "value", "data", "split", "level", "views", "origin")
     return table(head, [_result(metric) for metric in weights.metrics])
 
@@ -124,8 +133,9 @@ def _result(metric: Metric) -> tuple[str, ...]:
         origin = f"measured here by {code(metric.by)}"
     else:
         origin = f"published by {link(metric.url, metric.by) if metric.url else text(metric.by)}"
+    percent = " %" if ACCURACIES.fullmatch(metric.name.casefold()) else ""
     said = (metric.dataset, metric.split, metric.level, metric.views)
-    return (text(metric.name), f"{metric.value:g}", *map(text, said), origin)
+    return (text(metric.name), f"{metric.value:g}{percent}", *map(text, said), origin)
 
 
 def _protocol(protocol: Preprocessing | None) -> Iterator[str]:
@@ -138,21 +148,18 @@ def _protocol(protocol: Preprocessing | None) -> Iterator[str]:
     yield from table(("field", "value"), [(code(name), code(value)) for name, value in rows])
 
 
-def _labels(spec: ModelSpec, weights: Weights) -> Iterator[str]:
+def _labels(spec: ModelSpec, weights: Weights) -> list[str]:
     classes = spec.num_classes if weights.num_classes is None else weights.num_classes
     if not weights.labels:
-        yield f"{classes:,} classes; their names are not part of these weights." if classes else "None: an encoder."
-        return
+        if not classes:
+            return ["None: an encoder, for features." if classes == 0 else "Not stated."]
+        return [f"{classes:,} classes; their names are not part of these weights."]
     shown = ", ".join(text(label) for label in weights.labels[:SHOWN])
     more = len(weights.labels) - SHOWN
-    yield f"{len(weights.labels):,}, in the order of the logits: {shown}" + (
-        f" and {more:,} more." if more > 0 else "."
-    )
+    return [f"{len(weights.labels):,}, in the order of the logits: {shown}{f' and {more:,} more' if more > 0 else ''}."]
 
 
 def _provenance(weights: Weights, repo: str | None) -> Iterator[tuple[str, str]]:
-    pinned = "to its sha256 and its size: other bytes are refused" if weights.pinned and weights.size else ""
-    pinned = pinned or ("to its sha256: other bytes are refused" if weights.pinned else "no: the bytes may change")
     if repo is not None:
         yield "file", f"{code(FILE)}, beside this card"
     elif weights.source.startswith(HUB):
@@ -162,42 +169,37 @@ def _provenance(weights: Weights, repo: str | None) -> Iterator[tuple[str, str]]
     elif weights.source.startswith(PACKAGED):
         yield "file", f"{code(weights.source)}, inside the installed package"
     elif weights.source:
-        yield "file", code(PurePath(weights.source).name)
+        yield "file", code(PurePath(weights.source).name)  # the rest of the path is nobody's business
     if weights.origin:
-        yield (
-            "published as",
-            f"{code(weights.origin['url'])}, a pickle in the layout of {text(weights.origin['format'])}",
-        )
+        yield "published as", f"{code(weights.origin['url'])}, a pickle: has to be converted before it can be used"
         digest = weights.origin.get("sha256", "")
-        begins = "its sha256" if len(digest) == 64 else "its sha256 begins"
-        yield begins, code(digest)
-        if not weights.source and repo is None:
-            pinned = ""
-            yield "to be converted", "once, from there, before it can be used; see above"
+        yield "its sha256" if len(digest) == 64 else "its sha256 begins", code(digest)
+        yield "its layout", text(weights.origin["format"])
     yield "sha256", code(weights.sha256)
     yield "size", f"{weights.size:,} bytes" if weights.size else ""
-    yield "pinned", pinned
-    yield "names of tensors", text(weights.layout) and f"as in {text(weights.layout)}"
+    yield "pinned", "yes: other bytes are refused" if weights.pinned else "no: no sha256 of the file is known here"
+    yield "layout", text(weights.layout)
     yield "more", link(weights.url)
 
 
 def _limits(spec: ModelSpec, weights: Weights | None, repo: str | None) -> Iterator[str]:
     yield (
         "GFLOPs are thousand millions of multiply-adds in convolutions, matrix products and attention, as papers count "
-        "them; norms, activations and pooling are left out. Twice as many if additions count."
+        "them; norms, activations and pooling are left out. In operations it is twice as much."
     )
     if weights is None:
         yield "The weights are random: what it predicts means nothing."
         return
-    if "-nc" in weights.license.casefold():
+    if re.search(r"\bnc\b|non-?commercial", weights.license.casefold()):
         yield "The licence of the weights forbids commercial use."
     if any(metric.origin == "published" for metric in weights.metrics):
-        yield "Published figures are quoted; they were not measured again here, and hold for these views only."
+        yield "Published figures are quoted. They were not measured again here, and hold for all views of the protocol."
     if not weights.pinned and repo is None:
-        yield "The file is not pinned: nobody here has seen its bytes, and the figures may be of others."
-    classify = spec.task == "classification" and weights.num_classes != 0
+        yield "The file is not pinned, so it may not be the one that the published figures are of."
+    if spec.task != "classification" or weights.num_classes == 0:
+        return
     protocol = weights.preprocessing or spec.preprocessing
-    if classify and protocol and protocol.activation == "softmax":
-        yield "One of its labels always comes first, also for a video that shows none of them."
-    if classify and not weights.labels:
-        yield "Without names of the classes, predictions are numbers of classes."
+    if protocol and protocol.activation == "softmax":
+        yield "One of its classes always comes first, also for a video that shows none of them."
+    if not weights.labels:
+        yield "Names of the classes are missing: a prediction says `class_0`, `class_1` and so on."
