@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 from zoo import registry
-from zoo.cards.front_matter import ACCURACIES, front_matter
+from zoo.cards.front_matter import ACCURACIES, front_matter, name_of
 from zoo.cards.markdown import code, facts, link, table, text, words
 from zoo.cost import Cost, clip_of, cost_of
 from zoo.errors import ZooError
@@ -34,37 +34,38 @@ def card(spec: ModelSpec, weights: Weights | None = None, *, repo: str | None = 
     says how to open that repository, and its file is the one beside it. cost: if it is known; otherwise it is counted.
     Raises SpecError for what cannot be a repository's name.
     """
-    name = spec.full_name if weights is None or not weights.tag else f"{spec.full_name}.{weights.tag}"
     if repo is not None:
         HubFile(repo, FILE)
+    name = name_of(spec, weights)
     opened = name if repo is None else f"{ON_HUB}{repo}"
-    sections: list[list[str]] = [[f"# {text(name)}"], _about(spec, weights), facts(_facts(spec, weights, cost))]
-    sections.append(
-        _section("What the network sees", _protocol((weights and weights.preprocessing) or spec.preprocessing))
-    )
-    if weights is None:
-        sections.insert(3, _section("How to use it", _usage_of_architecture(spec)))
-    else:
-        sections.insert(3, _section("How to use it", _usage(spec, weights, opened, here=repo is not None)))
-        sections.insert(4, _section("Results", _results(weights)))
-        sections.append(_section("Labels", _labels(spec, weights)))
-        sections.append(_section("Where the weights come from", facts(_provenance(weights, repo))))
-    sections.append(_section("Limits", (f"- {limit}" for limit in _limits(spec, weights, repo))))
-    return f"{front_matter(spec, weights)}\n" + "\n\n".join("\n".join(section) for section in sections) + "\n"
+    usage = _usage(spec, weights, opened, here=repo is not None) if weights else _usage_of_architecture(spec)
+    sections = [
+        [f"# {name}"],
+        *([paragraph] for paragraph in _about(spec, weights)),
+        facts(_facts(spec, weights, cost)),
+        _section("How to use it", usage),
+        _section("Results", _results(weights) if weights else ()),
+        _section("What the network sees", _protocol((weights and weights.preprocessing) or spec.preprocessing)),
+        _section("Labels", _labels(spec, weights) if weights else ()),
+        _section("Where the weights come from", facts(_provenance(weights, repo)) if weights else ()),
+        _section("Limits", (f"- {limit}" for limit in _limits(spec, weights, repo))),
+    ]
+    return f"{front_matter(spec, weights)}\n" + "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
 def _section(title: str, lines: Iterable[str]) -> list[str]:
-    return [f"## {title}", "", *lines]
+    said = list(lines)
+    return [f"## {title}", "", *said] if said else []
 
 
-def _about(spec: ModelSpec, weights: Weights | None) -> list[str]:
-    said = [text(s) for s in (spec.description, weights.description if weights else "") if s]
-    if weights is None:
-        tags = ", ".join(f"`{spec.full_name}.{tag}`" for tag in spec.weights)
-        said.append("This is the architecture, with random weights." + (f" Published weights: {tags}." if tags else ""))
+def _about(spec: ModelSpec, weights: Weights | None) -> Iterator[str]:
+    if said := [text(s) for s in (spec.description, weights.description if weights else "") if s]:
+        yield " ".join(said)
+    if weights:
+        yield f"Weights of `{spec.full_name}`{', its default' if weights.tag == spec.default_tag else ''}."
     else:
-        said.append(f"Weights of `{spec.full_name}`{', its default' if weights.tag == spec.default_tag else ''}.")
-    return "\n\n".join(said).split("\n")
+        tags = ", ".join(f"`{spec.full_name}.{tag}`" for tag in spec.weights)
+        yield "This is the architecture, with random weights." + (f" Published weights: {tags}." if tags else "")
 
 
 def _facts(spec: ModelSpec, weights: Weights | None, cost: Cost | None) -> Iterator[tuple[str, str]]:

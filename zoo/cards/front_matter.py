@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from zoo.cards.markdown import words
-from zoo.spec import Metric, ModelSpec, Weights
+from zoo.spec import NAME, Metric, ModelSpec, Weights
 from zoo.weights.config import LIBRARY
 
 PIPELINES = {"classification": "video-classification"}
@@ -65,10 +65,16 @@ def front_matter(spec: ModelSpec, weights: Weights | None = None) -> str:
             data["datasets"] = found
         if weights.metrics:
             data["metrics"] = list(dict.fromkeys(_kind(metric) for metric in weights.metrics))
-            name = f"{spec.full_name}.{weights.tag}" if weights.tag else spec.full_name
-            data["model-index"] = [{"name": name, "results": list(_results(pipeline or spec.task, weights.metrics))}]
+            data["model-index"] = [
+                {"name": name_of(spec, weights), "results": list(_results(pipeline or spec.task, weights.metrics))}
+            ]
     body: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=float("inf"))
     return f"---\n{body}---\n"
+
+
+def name_of(spec: ModelSpec, weights: Weights | None = None) -> str:
+    """architecture.tag; the architecture alone for weights whose tag is none, such as a repository's."""
+    return f"{spec.full_name}.{weights.tag}" if weights and NAME.fullmatch(weights.tag) else spec.full_name
 
 
 def slug(value: str) -> str:
