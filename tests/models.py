@@ -76,7 +76,7 @@ def looks_around(state: dict[str, Tensor]) -> None:
         "connect": lambda: socket.create_connection(("127.0.0.1", 9), timeout=1),
         "program": lambda: subprocess.run(["true"], check=False),
         "shell": lambda: os.system("true"),
-        "write": Path("side_effect").touch
+        "write": Path("side_effect").touch,
         "remove": Path("file.pth").unlink,
         "fork": os.fork,
         "memory": lambda: torch.empty(1 << 40, dtype=torch.uint8),
