@@ -174,7 +174,7 @@ def test_a_download_that_goes_wrong_is_one_error_and_leaves_nothing(
 ):
     monkeypatch.setattr(web, "TIMEOUT", 0.5)
     monkeypatch.setenv("ZOO_MAX_DOWNLOAD", "100000")
-    hub.breaks(fault, "GET")
+    hub.breaks(fault, "GET", match=FILE)
     start = time.monotonic()
     with pytest.raises(error, match=words) as caught:
         convert_tag("local/tiny.t", cache_dir=cache)
@@ -241,7 +241,7 @@ def test_offline_and_names_that_need_no_conversion(register, cache, monkeypatch,
 @pytest.mark.slow
 def test_what_does_not_fit_the_model_is_not_kept(hub, register, cache):
     other = saved({"state_dict": {"a": torch.ones(2)}})
-    hub.breaks(body(other), "GET")
+    hub.breaks(body(other), "GET", match=FILE)
     register(sha256=hashlib.sha256(other).hexdigest())
     with pytest.raises(WeightsMismatch, match=r"known layout \(theirs\); it has 'a' and lacks"):
         convert_tag("local/tiny.t", cache_dir=cache)
@@ -302,7 +302,7 @@ def test_two_processes_convert_one_tag_once(hub, register, cache, start):
 @pytest.mark.parametrize("stage", ["download", pytest.param("conversion", marks=pytest.mark.slow)])
 def test_a_killed_conversion_leaves_nothing_that_is_trusted(hub, register, cache, start, stage):
     if stage == "download":
-        hub.breaks(cut(1000, stall=60), "GET", times=1)
+        hub.breaks(cut(1000, stall=4), "GET", match=FILE, times=1)
     victim = start("sleeps")
     until(lambda: any(name.endswith("source") for name in files(cache)))
     if stage == "conversion":

@@ -90,7 +90,9 @@ def check_kind(tensor: Tensor, like: Tensor, what: str) -> bool:
     if tensor.is_floating_point() and like.is_floating_point() and tensor.element_size() > 1:
         return True
     if tensor.dtype != like.dtype:
-        raise WeightsMismatch(f"{what} is {tensor.dtype}, the model's is {like.dtype}")
+        raise WeightsMismatch(
+            f"{what} is {tensor.dtype}, the model's is {like.dtype}", hint="is it a file of another model?"
+        )
     return False
 
 

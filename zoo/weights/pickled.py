@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ def _unpickled(path: Path) -> Any:
         tensors = "a safetensors file, which zoo.load reads as it is" if start[8:9] == b"{" else "no PyTorch checkpoint"
         raise WeightsCorrupt(f"{path} is {next(known, tensors)}", hint="give a .pth, .pyth, .pt, .bin or .ckpt file")
     try:
-        return torch.load(path, weights_only=True, map_location="cpu", mmap=zipped)
+        with warnings.catch_warnings(action="ignore"):  # of kinds of tensors that are refused below
+            return torch.load(path, weights_only=True, map_location="cpu", mmap=zipped)
     except pickle.UnpicklingError as refused:
         names = ", ".join(_foreign_names(path, str(refused)))
         if not names:
