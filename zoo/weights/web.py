@@ -38,6 +38,7 @@ def download(url: str, file: IO[bytes], *, limit: int, arrived: Callable[[int, i
     except WeightsError:
         raise
     except urllib.error.HTTPError as refused:
+        refused.close()
         raise _by_status(url, refused.code) from refused
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
@@ -97,5 +98,6 @@ def _secure(url: str, *, from_outside: bool = False) -> bool:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if not _secure(newurl, from_outside=urlsplit(req.full_url).scheme == "https"):
+            fp.close()
             raise urllib.error.URLError(f"a redirect to {newurl[:200]!r} is not followed, as it is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
