@@ -29,6 +29,7 @@ LAYERS = [
     ["factory"],
     ["tasks"],
     ["testing", "scaffold"],
+    ["publishing"],
     ["cli"],
     ["__main__"],
 ]
