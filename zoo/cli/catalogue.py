@@ -1,4 +1,4 @@
-"""What is there: `zoo list`, `zoo info`, `zoo plugins`. None of them imports torch."""
+"""What is there: `zoo list`, `zoo info`, `zoo plugins`, which import no torch, and `zoo card`, which counts with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 import zoo
@@ -68,6 +69,22 @@ def info_command(name: str, as_json: bool) -> None:
     console.print(table)
 
 
+@click.command("card", short_help="Print the card of a model.")
+@click.argument("name")
+def card_command(name: str) -> None:
+    """Print the card of NAME: an architecture, or weights as architecture.tag.
+
+    Without a terminal it prints the Markdown itself, which on the Hub is a README.md.
+    """
+    from zoo.cards import card
+
+    written = card(*registry.default.find(name))
+    if not sys.stdout.isatty():
+        click.echo(written.encode(), nl=False)
+        return
+    Console().print(Markdown(written.split("\n---\n", 1)[1]))  # the front matter is for the Hub
+
+
 @click.command("plugins", short_help="Show the plugins and how they are doing.")
 @click.option("-v", "--verbose", is_flag=True, help="Show whole tracebacks.")
 @as_json
@@ -89,7 +106,7 @@ def plugins_command(verbose: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-COMMANDS = (list_command, info_command, plugins_command)
+COMMANDS = (list_command, info_command, card_command, plugins_command)
 
 
 def _row(name: str) -> dict[str, Any]:
