@@ -15,12 +15,12 @@ from tempfile import TemporaryDirectory
 
 from zoo.contract import VideoModel
 from zoo.errors import PublishError
+from zoo.publishing.arrival import verify
 from zoo.publishing.checks import check_folder, check_model, check_terms
 from zoo.publishing.folder import Folder, write_folder
 from zoo.publishing.plan import Plan
 from zoo.publishing.stanza import as_python
 from zoo.publishing.subject import subject_of
-from zoo.publishing.arrival import verify
 from zoo.spec import Metric
 from zoo.weights.hub_publish import HubRepository, State
 from zoo.weights.source import COMMIT, MAIN, HubFile

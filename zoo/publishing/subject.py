@@ -73,7 +73,9 @@ def _of_folder(folder: Path) -> Subject:
     if not folder.is_dir():
         raise WeightsNotFound(f"{folder} is not a folder", hint="give a folder in zoo's own format, or a model's name")
     opened = open_repository(name)
-    extra = sorted({path.name for path in folder.iterdir()} - WRITTEN_ANEW - BOOKKEEPING - {opened.config.weights["file"]})
+    extra = sorted(
+        {path.name for path in folder.iterdir()} - WRITTEN_ANEW - BOOKKEEPING - {opened.config.weights["file"]}
+    )
     if extra:
         raise PublishError(
             f"{folder} holds more than a model: {', '.join(extra[:10])}",
