@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from faulty_hub import status
+from faulty_hub import body, headers, status
 from publishing import LABELS, NAME, ON_SHELF, PROTOCOL, REPO, TERMS, acme, commits, holds, quietly, trained
 from safetensors.torch import load_file, save_file
 
@@ -334,14 +334,18 @@ def test_no_network_is_one_error(publish, monkeypatch):
         publish()
 
 
-def test_large_weights_are_compared_by_digest_and_header(hub, publish, monkeypatch):
+def test_large_weights_are_compared_by_digest_and_header(hub, publish, monkeypatch, tmp_path):
     monkeypatch.setattr("zoo.publishing.arrival.SMALL", 1000)
     published = publish()
     whole = f"GET /{REPO}/{published.revision}/model.safetensors"
     (request,) = (r for r in hub._log if f"{r.method} {r.path}" == whole)
     assert request.headers["range"] == "bytes=0-100000"
-    hub._store.repositories[REPO].commits[published.revision]["model.safetensors"].sha256 = "0" * 64
-    with pytest.raises(PublishError, match=f"{published.revision}|somebody"):
+    hub.breaks(headers(X_Linked_Etag="0" * 64), "HEAD", times=1)
+    with pytest.raises(PublishError, match=r"the Hub has .* bytes with digest 000"):
+        publish()
+    other = written(tmp_path / "other", trained(width=7)).files["model.safetensors"].read_bytes()
+    hub.breaks(body(other), "GET", match="/model.safetensors")
+    with pytest.raises(PublishError, match="another header"):
         publish()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Folder:
 
     def differs(self, path: str, declared: str | None) -> bool:
         """Whether a file is another than the one that the Hub declares under this digest."""
+        if path == WEIGHTS:
+            return declared != self.sha256
         return not declared or digest_of(self.files[path], like=declared) != declared
 
     def changes(self, declared: Mapping[str, str]) -> list[str]:
@@ -88,8 +90,6 @@ def _of_the_model(subject: Subject) -> dict[str, Any]:
 
 def _config(subject: Subject, weights: Weights) -> Config:
     file = {"file": WEIGHTS, "sha256": weights.sha256, "size": weights.size}
-    about = {key: value for key, value in weights.to_dict().items() if key in DESCRIPTION and value not in _NOTHING}
-    return Config(subject.name, file, subject.spec.task, weights.to_dict()["kwargs"], subject.plugin, about)
-
-
-_NOTHING: Iterable[Any] = ("", [], None)
+    known = weights.to_dict()
+    about = {key: known[key] for key in DESCRIPTION if known[key] not in ("", [], None)}
+    return Config(subject.name, file, subject.spec.task, known["kwargs"], subject.plugin, about)

@@ -112,7 +112,7 @@ class HubRepository:
         """Type and shape of every tensor, from the first bytes of a safetensors file."""
         with self._one_error("read"):
             found = self._persistently(
-                lambda: self._api.parse_safetensors_file_metadata(self.repo, file, revision=commit, timeout=ANSWER)
+                lambda: self._api.parse_safetensors_file_metadata(self.repo, file, revision=commit)
             )
         return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in found.tensors.items()}
 
