@@ -40,8 +40,14 @@ def test_the_guide_runs_from_top_to_bottom(desk, monkeypatch, clean_environment)
     monkeypatch.setattr(sys, "path", [str(desk / "zoo_acme"), *sys.path])
     before = set(sys.modules)
     with zoo.testing.isolated() as registry, warnings.catch_warnings(), zoo.testing.LoopbackHub() as hub:
-        for name, value in (("ENDPOINT", hub.url), ("HF_HUB_CACHE", "cache"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", True)):
-            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)  # "the Hub itself"
+        the_hub_itself = {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+            "HF_HUB_CACHE": "cache",
+            "HF_HUB_DISABLE_IMPLICIT_TOKEN": True,
+        }
+        for name, value in the_hub_itself.items():
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
         warnings.filterwarnings("ignore", message=".*no published weights")
         registry._discover = True
         for kind, code in BLOCKS:

@@ -18,7 +18,7 @@ FAMILIES = sorted(p.name for p in (ROOT / "plugins").iterdir() if (p / "__init__
 
 # From the ground up. A module may import at its top what stands in a row before its own, or in the same row.
 LAYERS = [
-    ["errors"],
+    ["errors", "licenses"],
     ["plain"],
     ["spec"],
     ["hooks"],
@@ -28,7 +28,7 @@ LAYERS = [
     ["contract"],
     ["factory"],
     ["cost"],
-    ["tasks"],
+    ["tasks", "convert"],
     ["testing", "scaffold", "cards"],
     ["publishing"],
     ["cli"],

@@ -300,6 +300,21 @@ def test_what_the_decoder_contradicts_ends_the_fast_path(threads_always_pay, nam
     assert all(re.match(found, why) for why in refused), set(refused)
 
 
+def test_a_seek_that_lands_late_ends_the_fast_path():
+    """The list of cues of this file sends every seek to its last cluster."""
+    data = bytearray(remux("h264.mkv", "matroska", cluster_time_limit="100"))
+    cues = data.rindex(bytes.fromhex("1c53bb6b"))
+    at = [m.start() for m in re.finditer(rb"\xf1\x82..", bytes(data[cues:]), re.DOTALL)]
+    for position in at:
+        data[cues + position + 2 : cues + position + 4] = data[cues + at[-1] + 2 : cues + at[-1] + 4]
+    truth, known = decoded(bytes(data)), probe(bytes(data))
+    assert known.trusted and len(at) > 2
+    middle = [k for k, key in enumerate(known.keyframe) if key][1]
+    frames = read_frames(bytes(data), [middle], index=known)
+    assert frames.report.path == "sequential" and "a seek did not land" in frames.report.why
+    assert (frames.data[0] == truth[middle]).all()
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_damage_in_a_needed_group_is_met_and_raises_as_in_order(threads_always_pay, threads):
     data = _damaged_key()

@@ -159,10 +159,13 @@ def decoded(data: bytes) -> list[np.ndarray]:
     return [upright(frame) for frame in frames_of(data)]
 
 
-def remux(name: str, format: str, change) -> bytes:
+def remux(name: str, format: str, change=list, **options: str) -> bytes:
     """The same packets after `change(packets)`, which may drop or alter some, in a container of this format."""
     out = io.BytesIO()
-    with av.open(io.BytesIO(clip(name))) as source, av.open(out, "w", format=format) as target:
+    with (
+        av.open(io.BytesIO(clip(name))) as source,
+        av.open(out, "w", format=format, container_options=options) as target,
+    ):
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in change([p for p in source.demux(video=0) if p.size]):
             packet.stream = stream

@@ -36,11 +36,16 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, pad
     """
     if x.device.type != "cpu":
         return F.conv3d(x, weight, bias, stride, padding, groups=groups)
-    if weight.shape[2:] != (1, 1, 1) or groups != 1:
-        return for_convolutions(F.conv3d(for_convolutions(x), weight, bias, stride, padding, groups=groups))
-    t, h, w = stride
-    rows = x[:, :, ::t, ::h, ::w].permute(0, 2, 3, 4, 1)  # [B, T, H, W, C], a view if channels are last
-    return F.linear(rows, weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
+    if weight.shape[2:] == (1, 1, 1) and groups == 1:
+        t, h, w = stride
+        rows = x[:, :, ::t, ::h, ::w].permute(0, 2, 3, 4, 1)  # [B, T, H, W, C], a view if channels are last
+        return F.linear(rows, weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
+    x = for_convolutions(x)
+    if weight.shape[2] == stride[0] == 1 and not padding[0]:  # in 2D, oneDNN may have it whatever its size
+        pictures = x.transpose(1, 2).flatten(0, 1)  # [BT, C, H, W], a view
+        y = F.conv2d(pictures, weight[:, :, 0], bias, stride[1:], padding[1:], groups=groups)
+        return for_convolutions(y.unflatten(0, (-1, x.shape[2])).transpose(1, 2))
+    return for_convolutions(F.conv3d(x, weight, bias, stride, padding, groups=groups))
 
 
 class Conv3d(nn.Conv3d):

@@ -26,7 +26,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print data for p
 @click.option("--task", help="Only this task, such as classification.")
 @click.option("--plugin", help="Only models of this plugin.")
 @click.option("--pretrained/--no-pretrained", default=None, help="Only weights, or only architectures.")
-@click.option("--license", help="Only this licence, such as apache-2.0.")
+@click.option("--license", help="Only this licence, such as apache-2.0; or commercial: all that allow such use.")
 @click.option("--streaming/--no-streaming", default=None, help="Only models that can, or cannot, run on a live stream.")
 @as_json
 def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
@@ -40,10 +40,10 @@ def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
     elif not sys.stdout.isatty():
         click.echo("".join(f"{name}\n" for name in names), nl=False)
     else:
-        table = Table("name", "task", "family", "plugin", "parameters", "licence", "about", box=None)
+        table = Table("name", "task", "family", "plugin", "parameters", "licence", "weights", "about", box=None)
         for row in map(_row, names):
-            params = f"{row['params']:,}" if row["params"] else ""
-            table.add_row(row["name"], row["task"], row["family"], row["plugin"], params, row["license"], row["about"])
+            row["params"] = f"{row['params']:,}" if row["params"] else ""
+            table.add_row(*row.values())
         Console(**PLAIN).print(table)
     if not names:
         click.echo("no model matches; `zoo list` shows all of them", err=True)
@@ -118,6 +118,7 @@ def _row(name: str) -> dict[str, Any]:
         "plugin": spec.plugin,
         "params": spec.params,
         "license": weights.license if weights else spec.license,
+        "weights": _state(weights) if weights else "",
         "about": weights.description if weights else spec.description,
     }
 
@@ -140,11 +141,17 @@ def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
 
 
 def _title(spec: ModelSpec, weights: Weights) -> str:
-    state = "pinned" if weights.pinned else "not pinned"
+    name, state = f"{spec.full_name}.{weights.tag}", _state(weights)
     if weights.origin is not None:
-        state = "needs conversion: published as a pickle only"
+        state += f": published as a pickle only, run `zoo convert {name}` once"
     default = ", default" if weights.tag == spec.default_tag else ""
-    return f"{spec.full_name}.{weights.tag} ({state}{default})"
+    return f"{name} ({state}{default})"
+
+
+def _state(weights: Weights) -> str:
+    if weights.origin is not None:
+        return "needs conversion"
+    return "pinned" if weights.pinned else "not pinned"
 
 
 def _weights_facts(weights: Weights) -> list[tuple[str, str]]:

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+import numpy as np
+import numpy.typing as npt
 
 from zoo.errors import VideoDecodeError
 from zoo.video.source import CONVERT, OpenVideo
 
 # Containers that only know the order of decoding: presentation times are made up, and wrong when there are B-frames.
 DECODE_ORDER = ("avi",)
+
+
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,18 @@ class Clock:
         self.last, self.count = now, self.count + 1
         return now / self.parts
 
+    def ticks(self, stamps: Integers, durations: Sequence[int | None]) -> list[float]:
+        """`tick` for every frame of a video: at once where all stamps are there and each is later than the last."""
+        n, span = len(stamps), int(stamps[-1]) - int(stamps[0])
+        if n > 1 and max(span * self.unit, n * self.period) < 2**53:  # seconds stay the same as those of `tick`
+            now, even = (stamps - stamps[0]) * self.unit, np.arange(n) * self.period
+            if self.unit < self.period / 4:
+                now = np.where(np.abs(now - even) <= self.unit, even, now)
+            if (np.diff(now) > 0).all():
+                self.start, self.last, self.count = int(stamps[0]), int(now[-2]), n - 1
+                return [*(now[:-1] / self.parts).tolist(), self.tick(int(stamps[-1]), durations[-1])]
+        return [self.tick(*pair) for pair in zip(stamps.tolist(), durations, strict=True)]
+
     def seconds_after(self) -> float:
         """When the latest frame is gone: it is shown as long as it says, else as long as the others on average."""
         mean = self.last / (self.count - 1) if self.count > 1 else self.period
@@ -106,6 +123,7 @@ class Decode:
             except av.ExitError:
                 raise
             except av.FFmpegError as error:
+                self.encrypted |= packet is not None and packet.has_sidedata("encryption_info")
                 context = self.video.stream.codec_context  # may have been refused for its size
                 self.video.guard.check_frame(context.width, context.height)
                 self._note(error.strerror or str(error))
@@ -137,7 +155,6 @@ class Decode:
                 continue
             self.n_packets += 1
             self.video.guard.spend(max(self.n_packets, self.n_frames), packet.size)
-            self.encrypted |= packet.has_sidedata("encryption_info")
             yield packet
         yield None
 

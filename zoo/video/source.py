@@ -67,10 +67,13 @@ class Guard:
     def spend(self, packets: int, size: int) -> None:
         """Account for one more packet: the `packets`-th, of `size` bytes."""
         self.bytes += size
-        self.check_size(self.bytes)
-        if packets > self.limits.max_frames:
-            self._exceeded(f"more than {self.limits.max_frames} frames", "max_frames", self.limits.max_frames)
-        self.check_time()
+        limits = self.limits
+        if limits.max_bytes is not None:
+            self.check_size(self.bytes)
+        if packets > limits.max_frames:
+            self._exceeded(f"more than {limits.max_frames} frames", "max_frames", limits.max_frames)
+        if limits.deadline_s is not None:
+            self.check_time()
 
     def check_time(self) -> None:
         deadline = self.limits.deadline_s

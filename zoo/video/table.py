@@ -13,15 +13,12 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 
-from zoo.video.decode import Clock, Decode
+from zoo.video.decode import Clock, Decode, Integers
 from zoo.video.source import OpenVideo
 
 # Containers whose packets carry the time at which a frame is shown.
 TRUSTED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-
-Integers = npt.NDArray[np.int64]
 
 
 class Distrust(Exception):
@@ -74,25 +71,22 @@ def scan(video: OpenVideo) -> Scan:
     pts: list[int | None] = []
     shown: list[int] = []
     keys: list[int] = []
-    durations: dict[int, int | None] = {}
+    durations: list[int | None] = []  # of each row
     as_decoded = True
     for packet in decode.packets():
         if decode.n_packets == 1 and packet is not None and not packet.is_keyframe:
             raise Distrust("no leading keyframe")
         if first is None:
-            try:
-                first = next(iter(video.stream.codec_context.decode(packet)), None)
-            except av.FFmpegError as error:
-                raise Distrust(f"packet {decode.n_packets - 1} cannot be decoded") from error
+            first = _first_frame(video.stream.codec_context, packet, decode.n_packets - 1)
         if packet is None:
             break
         if packet.is_corrupt:
             raise Distrust("corrupt packet")
         row, time = len(pts), packet.pts
         pts.append(time)
+        durations.append(packet.duration)
         if not packet.is_discard:  # else cut away by an edit list: decoded, never shown
             shown.append(row)
-            durations[row] = packet.duration
             as_decoded &= time == packet.dts
         if packet.is_keyframe and (not packet.is_discard or not row):
             keys.append(row)
@@ -103,9 +97,20 @@ def scan(video: OpenVideo) -> Scan:
     reorders = bool(video.stream.codec_context.has_b_frames)
     table = _believed(pts, shown, keys, reorders=reorders, as_decoded=as_decoded)
     clock = Clock(video.stream, video.container.format.name)
-    times = [clock.tick(pts[row], durations[row]) for row in table.shown.tolist()]
-    keyframes = set(keys)
-    return Scan(table, first, clock, times, [row in keyframes for row in table.shown.tolist()])
+    times = clock.ticks(table.pts[table.shown], [durations[row] for row in table.shown.tolist()])
+    return Scan(table, first, clock, times, np.isin(table.shown, table.keys).tolist())
+
+
+def _first_frame(
+    context: av.VideoCodecContext, packet: av.Packet[av.VideoStream] | None, row: int
+) -> av.VideoFrame | None:
+    try:
+        frames = context.decode(packet)
+        if not frames and packet is not None and not packet.is_discard:
+            frames = context.decode(None)  # it is a keyframe: what the decoder waits for would not change it
+    except av.FFmpegError as error:
+        raise Distrust(f"packet {row} cannot be decoded") from error
+    return next(iter(frames), None)
 
 
 def _believed(
