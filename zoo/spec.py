@@ -280,10 +280,12 @@ class ModelSpec(Data):
     params: parameters at the default kwargs. streaming: whether the model has `init_state` and `step`.
     small: kwargs on top of `kwargs` for a variant that runs in a fraction of a second, which is what most conformance
     checks run; empty where the model itself does. Where it takes other clips, the network sets its own `geometry`.
-    layouts: {layout: "package.module:function"}. Such a function takes {name: tensor} as some file names them, and
-    gives the same tensors under the model's names, or None (or KeyError, ValueError) if the file is not of that layout.
-    It is asked when a file's names are not the model's own.
-    opens: {"library:model_type": "package.module:function"} for foreign repositories this architecture can open.
+    layouts: {layout: "package.module:function"}. Such a function takes a dict of tensors as some file names them,
+    and gives the same tensors under the model's names, or None (or KeyError, ValueError) if the file is not of that
+    layout. It is asked when a file's names are not the model's own.
+    opens: {"transformers:model_type": "package.module:function"} for foreign repositories this architecture can open.
+    Such a function takes what config.json holds, and what the preprocessor's file holds or None, both bounded JSON by
+    strangers; it gives a dict of kwargs, num_classes, labels, preprocessing as in Weights, and refuses by SpecError.
     weights: {tag: Weights}. default_tag: the tag that `pretrained=True` means.
     plugin, namespace: filled in by the registry.
     """

@@ -71,6 +71,20 @@ class Hub:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(commit)
 
+    def known_absent(self, file: HubFile) -> bool:
+        """Whether the Hub has said before that this commit has no such file."""
+        return self._absence(file).exists()
+
+    def remember_absence(self, file: HubFile) -> None:
+        """Note, where the client does, that this commit has no such file, so that it is asked for only once."""
+        path = self._absence(file)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    def _absence(self, file: HubFile) -> Path:
+        return self._folder(file) / ".no_exist" / file.revision / file.file
+
     @contextmanager
     def one_error(self, file: HubFile, name: str) -> Iterator[None]:
         """Within this block everything that goes wrong is a ZooError about `file`, wanted for the model `name`."""
