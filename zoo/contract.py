@@ -31,7 +31,8 @@ class VideoModel(nn.Module):
     """Base class of every network. A clip is a float32 tensor `[B, C, T, H, W]`; classification gives logits `[B, K]`.
 
     Set by the network: `num_features`, the channels of `forward_features`; `num_classes`, 0 where there is no head.
-    Set by the factory: `spec`, `weights`, `labels`, `preprocessing`, and `geometry` unless the network knows better.
+    Set by the factory: `spec`, `options` (what its builder was called with on top of the spec's kwargs), `weights`,
+    `labels`, `preprocessing`, and `geometry` unless the network knows better.
     Set by a network that takes streams, counted in frames: `delay`, how far before the newest frame lies what it speaks
     of; there is no answer until more than that came. `receptive_field`, how many frames an answer depends on, None for
     all so far. `period`, from one answer to the next; between them `step` repeats the last one.
@@ -46,6 +47,7 @@ class VideoModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.spec: ModelSpec | None = None
+        self.options: dict[str, Any] = {}
         self.weights: Weights | None = None
         self.labels: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None
