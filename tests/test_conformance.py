@@ -14,6 +14,7 @@ CNN = (
     *("i3d_r50", "slowfast_r50", "csn_r101", "x3d_s_psf", "movinet_a0_stream", "c3d"),
 )
 TRANSFORMER = ("videomae_tiny", "videomae_base", "timesformer_base", "vivit_b_16x2", "vjepa2_vitl", "hiera_base_16x224")
+RNN = ("lrcn_resnet18", "gru_resnet18_bi", "convgru_tiny", "predrnn")
 
 
 def others(plugin, names):
@@ -32,5 +33,7 @@ def transformers(names):
 
 test_cnn = zoo.testing.conformance("cnn", models=CNN)
 test_all_other_cnns = pytest.mark.slow(zoo.testing.conformance("cnn", models=others("cnn", CNN)))
+test_rnn = zoo.testing.conformance("rnn", models=RNN)
+test_all_other_rnns = pytest.mark.slow(zoo.testing.conformance("rnn", models=others("rnn", RNN)))
 test_transformer = transformers(TRANSFORMER)
 test_all_other_transformers = pytest.mark.slow(transformers(others("transformer", TRANSFORMER)))

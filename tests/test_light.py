@@ -22,6 +22,7 @@ QUESTIONS = {
     "--help": "from zoo.cli import commands; commands(['--help'], standalone_mode=False)",
     "list": "from zoo.cli import commands; commands(['list'], standalone_mode=False)",
     "info NAME": "from zoo.cli import commands; commands(['info', 'r3d_18'], standalone_mode=False)",
+    "card --help": "from zoo.cli import commands; commands(['card', '--help'], standalone_mode=False)",
     "plugins command": "from zoo.cli import commands; commands(['plugins'], standalone_mode=False)",
     "download --help": "from zoo.cli import commands; commands(['download', '--help'], standalone_mode=False)",
     "predict --help": "from zoo.cli import commands; commands(['predict', '--help'], standalone_mode=False)",

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from zoo import hooks
+from zoo import hooks, licenses
 from zoo.discovery import Entry, discover
 from zoo.errors import PluginError, SpecError, UnknownModel
 from zoo.spec import NAME, ModelSpec, Weights
@@ -124,7 +124,8 @@ class Registry:
         """Sorted names of architectures and of their weights (`architecture.tag`) that match every filter given.
 
         pattern: as in a shell, for the whole name. pretrained: True gives only tags, False only bare names.
-        license: of the weights for a tag, of the code for a bare name; case does not matter.
+        license: of the weights for a tag, of the code for a bare name; case does not matter. "commercial" stands for
+        the licences of zoo.licenses.ALLOWING, which allow commercial use. It does not speak of the training data.
         """
         names = []
         for spec, tag in self._listing(plugin):
@@ -134,7 +135,7 @@ class Registry:
                 and family in (None, spec.family)
                 and pretrained in (None, tag is not None)
                 and streaming in (None, spec.streaming)
-                and (license is None or license.casefold() == terms.casefold())
+                and (license is None or licenses.matches(terms, license))
             ):
                 names.append(f"{spec.full_name}.{tag}" if tag else spec.full_name)
         return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))

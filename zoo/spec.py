@@ -18,6 +18,7 @@ from zoo.plain import Data, FrozenDict, by, frozen, is_count, is_number, is_size
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")  # no dot: "architecture.tag" splits there
 FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+PREFIX = re.compile(r"([0-9a-f]{8,64})?")  # of a sha256, as torchvision's file names have it
 SCHEMES = ("hf://", "pkg://")
 
 SAMPLERS = (
@@ -205,7 +206,8 @@ class Weights(Data):
     source: "hf://owner/repo/file@revision", "pkg://package/path" (inside an installed package), or a local path.
     sha256, size: of the file, size in bytes; what is loaded is checked against them.
     layout: how the file names its tensors, a key of the spec's layouts; empty for the model's own, or to find out.
-    origin: {"url", "sha256", "format"} of a file that exists only as a pickle and has to be converted first.
+    origin: {"url", "sha256", "format"} of a file that exists only as a pickle, which `zoo convert` has to convert
+    first; the sha256 whole or its first digits, the format in words.
     labels: in the order of the logits. num_classes: how many there are, where the labels are not known.
     kwargs: of the builder, on top of the spec's. preprocessing: the protocol, if it is not the spec's.
     metrics: what was measured, and by whom. license: of the weights; training_data: what they have seen.
@@ -254,7 +256,9 @@ class Weights(Data):
         self._set("kwargs", frozen(self.kwargs))
         if self.origin is not None:
             self._set("origin", FrozenDict(self.origin))
-            self._require({"url", "format"} <= self.origin.keys(), "origin", "{'url', 'sha256', 'format'}")
+            known = {"url", "format"} <= self.origin.keys() and all(isinstance(t, str) for t in self.origin.values())
+            known = known and PREFIX.fullmatch(self.origin.get("sha256", "")) is not None
+            self._require(known, "origin", "{'url', 'sha256' or its first digits, 'format'}")
 
     @property
     def pinned(self) -> bool:

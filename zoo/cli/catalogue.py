@@ -1,4 +1,4 @@
-"""What is there: `zoo list`, `zoo info`, `zoo plugins`. None of them imports torch."""
+"""What is there: `zoo list`, `zoo info`, `zoo plugins`, which import no torch, and `zoo card`, which counts with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 import zoo
@@ -25,7 +26,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print data for p
 @click.option("--task", help="Only this task, such as classification.")
 @click.option("--plugin", help="Only models of this plugin.")
 @click.option("--pretrained/--no-pretrained", default=None, help="Only weights, or only architectures.")
-@click.option("--license", help="Only this licence, such as apache-2.0.")
+@click.option("--license", help="Only this licence, such as apache-2.0; or commercial: all that allow such use.")
 @click.option("--streaming/--no-streaming", default=None, help="Only models that can, or cannot, run on a live stream.")
 @as_json
 def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
@@ -39,10 +40,10 @@ def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
     elif not sys.stdout.isatty():
         click.echo("".join(f"{name}\n" for name in names), nl=False)
     else:
-        table = Table("name", "task", "family", "plugin", "parameters", "licence", "about", box=None)
+        table = Table("name", "task", "family", "plugin", "parameters", "licence", "weights", "about", box=None)
         for row in map(_row, names):
-            params = f"{row['params']:,}" if row["params"] else ""
-            table.add_row(row["name"], row["task"], row["family"], row["plugin"], params, row["license"], row["about"])
+            row["params"] = f"{row['params']:,}" if row["params"] else ""
+            table.add_row(*row.values())
         Console(**PLAIN).print(table)
     if not names:
         click.echo("no model matches; `zoo list` shows all of them", err=True)
@@ -68,6 +69,22 @@ def info_command(name: str, as_json: bool) -> None:
     console.print(table)
 
 
+@click.command("card", short_help="Print the card of a model.")
+@click.argument("name")
+def card_command(name: str) -> None:
+    """Print the card of NAME: an architecture, or weights as architecture.tag.
+
+    Without a terminal it prints the Markdown itself, which on the Hub is a README.md.
+    """
+    from zoo.cards import card
+
+    written = card(*registry.default.find(name))
+    if not sys.stdout.isatty():
+        click.echo(written.encode(), nl=False)
+        return
+    Console().print(Markdown(written.split("\n---\n", 1)[1]))  # the front matter is for the Hub
+
+
 @click.command("plugins", short_help="Show the plugins and how they are doing.")
 @click.option("-v", "--verbose", is_flag=True, help="Show whole tracebacks.")
 @as_json
@@ -89,7 +106,7 @@ def plugins_command(verbose: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-COMMANDS = (list_command, info_command, plugins_command)
+COMMANDS = (list_command, info_command, card_command, plugins_command)
 
 
 def _row(name: str) -> dict[str, Any]:
@@ -101,6 +118,7 @@ def _row(name: str) -> dict[str, Any]:
         "plugin": spec.plugin,
         "params": spec.params,
         "license": weights.license if weights else spec.license,
+        "weights": _state(weights) if weights else "",
         "about": weights.description if weights else spec.description,
     }
 
@@ -123,11 +141,17 @@ def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
 
 
 def _title(spec: ModelSpec, weights: Weights) -> str:
-    state = "pinned" if weights.pinned else "not pinned"
+    name, state = f"{spec.full_name}.{weights.tag}", _state(weights)
     if weights.origin is not None:
-        state = "needs conversion: published as a pickle only"
+        state += f": published as a pickle only, run `zoo convert {name}` once"
     default = ", default" if weights.tag == spec.default_tag else ""
-    return f"{spec.full_name}.{weights.tag} ({state}{default})"
+    return f"{name} ({state}{default})"
+
+
+def _state(weights: Weights) -> str:
+    if weights.origin is not None:
+        return "needs conversion"
+    return "pinned" if weights.pinned else "not pinned"
 
 
 def _weights_facts(weights: Weights) -> list[tuple[str, str]]:

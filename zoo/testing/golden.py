@@ -15,10 +15,11 @@ from torch import Tensor
 
 from zoo import factory, registry
 from zoo.contract import VideoModel
+from zoo.cost import protocol_shape
 from zoo.errors import SpecError
 from zoo.spec import ModelSpec, Weights
 from zoo.testing.failure import CheckFailed, require
-from zoo.testing.subject import difference, protocol_shape, run, whole_shape
+from zoo.testing.subject import difference, run, whole_shape
 from zoo.weights.source import PACKAGED, packaged
 
 AGREE = 1e-3  # of the largest logit: other processors round differently

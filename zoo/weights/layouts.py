@@ -13,18 +13,16 @@ from typing import Any
 from torch import Tensor
 
 from zoo.errors import PluginError, WeightsMismatch
-from zoo.weights.safetensors_file import SafetensorsFile
 
 
 def converted(
-    file: SafetensorsFile, layouts: Mapping[str, str], what: str, wanted: Mapping[str, Any]
+    tensors: Mapping[str, Tensor], layouts: Mapping[str, str], what: str, wanted: Mapping[str, Any]
 ) -> tuple[str, dict[str, Tensor]]:
-    """The first layout that takes the file, and the tensors in the model's names. Raises WeightsMismatch."""
-    tensors = {name: file.tensor(name) for name in file.shapes}
+    """The first layout that takes a file's tensors, and these in the model's names. Raises WeightsMismatch."""
     refusals = []
     for layout, reference in layouts.items():
         try:
-            found = _function(reference)(dict(tensors))
+            found = layout_function(reference)(dict(tensors))
         except (KeyError, ValueError, RuntimeError) as foreign:  # a file of another kind, or one with a piece missing
             refusals.append(f"{layout} ({type(foreign).__name__}: {str(foreign)[:80]})")
             continue
@@ -36,7 +34,7 @@ def converted(
             raise PluginError(
                 f"layout {layout!r}: {reference} gave {type(found).__name__}, not {{name: tensor}} or None"
             )
-    theirs, ours = sorted(file.shapes.keys() - wanted.keys()), sorted(wanted.keys() - file.shapes.keys())
+    theirs, ours = sorted(tensors.keys() - wanted.keys()), sorted(wanted.keys() - tensors.keys())
     raise WeightsMismatch(
         f"{what}: its names are neither the model's nor of a known layout ({', '.join(refusals)}); "
         f"it has {_first(theirs)} and lacks {_first(ours)}",
@@ -49,7 +47,8 @@ def _first(names: list[str]) -> str:
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
 
 
-def _function(reference: str) -> Any:
+def layout_function(reference: str) -> Any:
+    """The function behind "package.module:function". Raises PluginError."""
     module, _, attribute = reference.partition(":")
     try:
         return getattr(import_module(module), attribute)
