@@ -194,7 +194,7 @@ def stranger(words):
         zoo.Metric(name="top1", value=2.5, dataset=words, views=words, origin="measured", by=words),
     ]
     weights = zoo.Weights(
-        origin={"url": words, "sha256": words, "format": words},
+        origin={"url": words, "sha256": "0" * 64, "format": words},
         labels=(words, "b"),
         metrics=metrics,
         license="mit" if words == "plain words" else words,

@@ -30,6 +30,7 @@ LAYERS = [
     ["cost"],
     ["tasks", "convert"],
     ["testing", "scaffold", "cards"],
+    ["publishing"],
     ["cli"],
     ["__main__"],
 ]

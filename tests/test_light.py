@@ -25,6 +25,7 @@ QUESTIONS = {
     "card --help": "from zoo.cli import commands; commands(['card', '--help'], standalone_mode=False)",
     "plugins command": "from zoo.cli import commands; commands(['plugins'], standalone_mode=False)",
     "download --help": "from zoo.cli import commands; commands(['download', '--help'], standalone_mode=False)",
+    "publish --help": "from zoo.cli import commands; commands(['publish', '--help'], standalone_mode=False)",
     "predict --help": "from zoo.cli import commands; commands(['predict', '--help'], standalone_mode=False)",
 }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo import synth, testing, video
     from zoo.contract import VideoModel
     from zoo.factory import build, create, load
+    from zoo.publishing import publish
     from zoo.tasks import embed, predict
     from zoo.tasks.classification import Prediction
     from zoo.video.clips import Clips, load_clips
@@ -45,6 +46,7 @@ _LAZY = {
     "load": "zoo.factory",
     "load_clips": "zoo.video.clips",
     "predict": "zoo.tasks",
+    "publish": "zoo.publishing",
 }
 _MODULES = ("synth", "testing", "video")
 
@@ -70,6 +72,7 @@ __all__ = [
     "model",
     "plugins",
     "predict",
+    "publish",
     "register",
     "synth",
     "testing",

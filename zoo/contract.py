@@ -30,7 +30,8 @@ class VideoModel(nn.Module):
     """Base class of every network. A clip is a float32 tensor `[B, C, T, H, W]`; classification gives logits `[B, K]`.
 
     Set by the network: `num_features`, the channels of `forward_features`; `num_classes`, 0 where there is no head.
-    Set by the factory: `spec`, `weights`, `labels`, `preprocessing`, and `geometry` unless the network knows better.
+    Set by the factory: `spec`, `options` (what its builder was called with on top of the spec's kwargs), `weights`,
+    `labels`, `preprocessing`, and `geometry` unless the network knows better.
     """
 
     num_features: int
@@ -39,6 +40,7 @@ class VideoModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.spec: ModelSpec | None = None
+        self.options: dict[str, Any] = {}
         self.weights: Weights | None = None
         self.labels: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None

@@ -259,6 +259,7 @@ def _instantiate(
             hint="a builder has to return a zoo.VideoModel",
         )
     model.spec = spec
+    model.options = dict(kwargs)
     model.preprocessing = spec.preprocessing
     if model.geometry is None:
         model.geometry = spec.geometry

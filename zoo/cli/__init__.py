@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from zoo import ZooError, __version__
-from zoo.cli import authors, catalogue, videos, weights
+from zoo.cli import authors, catalogue, publishing, videos, weights
 from zoo.errors import VideoError
 
 WRONG_USE = 2
@@ -55,7 +55,7 @@ def commands() -> None:
     """
 
 
-for command in (*catalogue.COMMANDS, *videos.COMMANDS, *weights.COMMANDS, *authors.COMMANDS):
+for command in (*catalogue.COMMANDS, *videos.COMMANDS, *weights.COMMANDS, *authors.COMMANDS, *publishing.COMMANDS):
     commands.add_command(command)
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from zoo.cost import build_on_meta
 from zoo.spec import ModelSpec
 from zoo.testing.failure import Check, require
 from zoo.testing.networks import CLOSE
-from zoo.testing.subject import build_on_meta, difference, subject, whole_shape
+from zoo.testing.subject import difference, subject, whole_shape
 
 
 def check_forecast_shape(spec: ModelSpec) -> None:
