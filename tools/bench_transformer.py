@@ -1,6 +1,6 @@
 """Compare the family `transformer` with transformers: create and load, steady forward, first answer of a new process.
 
-python tools/bench_transformer.py [NAME ...] [--rounds 5] [--what load forward first] [--device cpu]
+python tools/bench_transformer.py [NAME ...] [--rounds 6] [--what load forward first] [--device cpu]
 
 Needs the extra `parity`. Both sides open the same repository, written by transformers with random weights, from the
 same cache of the Hub, filled once by a loopback Hub: zoo.create("hf-hub:...") and from_pretrained. They run in turns.
@@ -113,7 +113,7 @@ Seconds = dict[str, list[tuple[float, float]]]
 
 
 def turns(sides: dict[str, Callable[[], object]], rounds: int) -> Seconds:
-    """Seconds of each side, on the wall and of this process and its children, in turns whose order changes."""
+    """Seconds of each side, on the wall and of this process and its children, in turns whose order changes: an even number of rounds is fair."""
     seconds: Seconds = {side: [] for side in sides}
     for i in range(rounds + 1):
         order = list(sides) if i % 2 else list(reversed(sides))
@@ -189,7 +189,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(CASES), metavar="NAME", help=", ".join(CASES))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--what", nargs="+", choices=("load", "forward", "first"), default=["load", "forward", "first"])
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
