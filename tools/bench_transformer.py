@@ -113,7 +113,10 @@ Seconds = dict[str, list[tuple[float, float]]]
 
 
 def turns(sides: dict[str, Callable[[], object]], rounds: int) -> Seconds:
-    """Seconds of each side, on the wall and of this process and its children, in turns whose order changes: an even number of rounds is fair."""
+    """Seconds of each side, on the wall and of this process and its children, in turns.
+
+    The order turns round each time, so that an even number of rounds is fair.
+    """
     seconds: Seconds = {side: [] for side in sides}
     for i in range(rounds + 1):
         order = list(sides) if i % 2 else list(reversed(sides))
