@@ -15,8 +15,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import zoo
+from zoo.cli import commands
 
 ROOT = Path(__file__).parent.parent
 MODEL = "r2plus1d_tiny.camera_motion"
@@ -42,24 +44,30 @@ def start(*arguments: str, **options: object) -> subprocess.Popen:
     return subprocess.Popen(command, **{**pipes, **options})
 
 
+def run(*arguments: str, given: bytes | None = None, code: int = 0) -> tuple[list[str], str]:
+    """Lines and errors, in this process."""
+    result = CliRunner().invoke(commands, ["predict", *arguments], input=given)
+    assert result.exit_code == code, result.output
+    return result.stdout.splitlines(), result.stderr
+
+
 def test_a_file_gives_the_lines_that_a_stream_gives(path, clip):
-    done = start(str(path), "--rate", "4", "--json").communicate(timeout=60)
-    rows = [json.loads(line) for line in done[0].splitlines()]
+    lines, error = run("--stream", str(path), "--rate", "4", "--json")
+    rows = [json.loads(line) for line in lines]
     stream = zoo.Stream(MODEL, rate=4)
     frames = zoo.video.iter_frames(path)
     wanted = [p for frame in frames for p in stream.push(frame.data, frame.time_s)] + stream.finish()
     assert [row["time_s"] for row in rows] == [p.time_s for p in wanted]
     assert [row["top"][0]["label"] for row in rows] == [p.top[0].label for p in wanted]
     assert rows[-1]["frames"] == len(clip) and rows[-1]["late"] == rows[-1]["dropped"] == rows[-1]["lost"] == 0
-    assert not done[1]
+    assert not error
 
 
 def test_a_pipe_takes_a_container_or_bare_frames_and_both_end(path, clip):
-    contained = start("-").communicate(path.read_bytes(), timeout=60)
-    bare = start("-", "--raw", f"128x96@{FPS}").communicate(clip.tobytes() + b"cut", timeout=60)
-    for out, error in (contained, bare):
-        assert not error
-        lines = out.decode().splitlines()
+    out, error = start("-").communicate(path.read_bytes(), timeout=60)
+    bare = run("--stream", "-", "--raw", f"128x96@{FPS}", given=clip.tobytes() + b"cut")
+    for lines, said in ((out.decode().splitlines(), error), bare):
+        assert not said
         assert len(lines) >= 5 and all(line.split()[1] == "s" for line in lines)
         assert sum("pan_left" in line for line in lines) > len(lines) / 2
 
@@ -105,9 +113,9 @@ def test_what_is_missing_is_told(tmp_path, clip):
             frame.pts = i
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    out, error = start(str(path), "--json").communicate(timeout=60)
-    assert json.loads(out.splitlines()[-1])["dropped"] == 4
-    assert "4 missing" in error.decode()
+    lines, error = run("--stream", str(path), "--json")
+    assert json.loads(lines[-1])["dropped"] == 4
+    assert "4 missing" in error
 
 
 @pytest.mark.parametrize(
@@ -124,10 +132,6 @@ def test_what_is_missing_is_told(tmp_path, clip):
     ],
 )
 def test_wrong_use_is_one_sentence(arguments, message):
-    from click.testing import CliRunner
-
-    from zoo.cli import commands
-
     result = CliRunner().invoke(commands, ["predict", *arguments])
     assert result.exit_code in (2, 3) and message in result.output
 
@@ -135,8 +139,8 @@ def test_wrong_use_is_one_sentence(arguments, message):
 def test_a_device_is_followed():
     if "lavfi" not in av.formats_available:
         pytest.skip("this av has no lavfi")
-    out, _ = start("testsrc=size=96x64:rate=10:duration=3", "--input-format", "lavfi").communicate(timeout=60)
-    assert len(out.splitlines()) >= 4
+    lines, _ = run("--stream", "testsrc=size=96x64:rate=10:duration=3", "--input-format", "lavfi")
+    assert len(lines) >= 4
 
 
 @pytest.mark.slow
@@ -147,7 +151,8 @@ def test_live_video_is_named_in_less_than_a_second(model, clip):
     began: list[float] = []
 
     def camera() -> None:
-        with av.open(os.fdopen(os.dup(process.stdin.fileno()), "wb", buffering=0), "w", format="mpegts") as container:
+        pipe = os.fdopen(os.dup(process.stdin.fileno()), "wb", buffering=0)
+        with pipe, av.open(pipe, "w", format="mpegts") as container:
             stream = container.add_stream("libx264", rate=FPS, width=128, height=96, pix_fmt="yuv420p")
             stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(FPS)}
             for i in range(8 * FPS):
