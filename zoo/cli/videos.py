@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import zoo
+from zoo.cli.live import follow, live_options
 from zoo.errors import GeometryError, VideoError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ device_option = click.option("--device", help="Such as cpu or cuda.")
 @click.option("--stride", type=float, help="Seconds between windows; the window's length if not given.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per video and line.")
+@live_options
 def predict_command(
     videos: Sequence[str],
     model: str,
@@ -52,10 +54,23 @@ def predict_command(
     stride: float | None,
     device: str | None,
     as_json: bool,
+    stream: bool,
+    **live: Any,
 ) -> None:
-    """Name what each VIDEO shows; by default, how the camera moves."""
+    """Name what each VIDEO shows; by default, how the camera moves.
+
+    With --stream, one VIDEO is followed as it happens: a file, a pipe (-) or a device.
+    """
     from zoo.tasks import as_model
 
+    if stream:
+        if stride is not None:
+            raise click.UsageError("with --stream it is --rate that says how often")
+        view = "fast" if views == "card" else _views(views)
+        follow(videos, model, device, as_json, top_k=top_k, window=window, views=view, **live)
+        return
+    if set_options := [name for name, value in live.items() if value not in (None, ())]:
+        raise click.UsageError(f"--{set_options[0].replace('_', '-')} goes with --stream")
     options = {"top_k": top_k, "views": _views(views), "window": window, "stride": stride}
     network = as_model(model, device)
     failed = 0

@@ -41,6 +41,19 @@ class Segment(NamedTuple):
     score: float
 
 
+class Report(NamedTuple):
+    """What came of a stream so far, in frames.
+
+    frames: that were pushed. late: not later than one before them, and left out. dropped: missing, by the usual time
+    between frames. restarts: how often the stream began anew, as nothing had come for long.
+    """
+
+    frames: int
+    late: int
+    dropped: int
+    restarts: int
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Prediction:
     """What a model says about one video.
@@ -49,6 +62,7 @@ class Prediction:
     top: the best labels, best first. segments: with `window`, what happens when. scores: of all labels, `[K]`.
     windows: with `window`, (start_s, end_s, scores) of each. repeated: the video, or a window, is shorter than a clip,
     so that frames were repeated as the protocol says. error: why there is no answer; then `ok` is False.
+    time_s, report: of a stream, the time of the newest frame that this is about, and what came so far.
     """
 
     video: str
@@ -61,6 +75,8 @@ class Prediction:
     windows: list[tuple[float, float, Tensor]] = field(default_factory=list)
     repeated: bool = False
     error: ZooError | None = None
+    time_s: float | None = None
+    report: Report | None = None
 
     @property
     def ok(self) -> bool:
@@ -70,11 +86,13 @@ class Prediction:
         """Plain data, as the command line prints it with --json."""
         if self.error is not None:
             return {"video": self.video, "error": {"type": type(self.error).__name__, "message": str(self.error)}}
+        of_stream = {} if self.report is None else {"time_s": self.time_s, **self.report._asdict()}
         return {
             "video": self.video,
             "model": self.model,
             "weights": self.weights,
             "duration_s": self.duration_s,
+            **of_stream,
             "top": [score._asdict() for score in self.top],
             "segments": [segment._asdict() for segment in self.segments],
         }
@@ -119,8 +137,7 @@ def run(
     fps: float | None = None,
 ) -> Prediction:
     """See `zoo.predict`."""
-    if not isinstance(top_k, Integral) or top_k < 1:
-        raise SpecError(f"top_k={top_k!r}", hint="it is a whole number of at least 1")
+    check_top_k(top_k)
     protocol = protocol_of(model)
     footage = open_footage(video, fps=fps)
     spans = None if window is None and stride is None else sliding(footage.duration_s, window, stride)
@@ -130,18 +147,29 @@ def run(
             scored.append((found.start_s, found.end_s, aggregate(over_views(model, found, model), protocol)))
             repeated |= found.repeated
     scores = torch.stack([window_scores for _, _, window_scores in scored]).mean(0)
-    labels = _labels(model, len(scores))
-    best = scores.topk(min(int(top_k), len(scores)))
-    return Prediction(
+    return answer(
+        model,
+        scores,
+        top_k,
         video=name_of(video),
-        **_who(model),
         duration_s=footage.duration_s,
-        top=[Score(labels[i], float(s)) for s, i in zip(best.values, best.indices, strict=True)],
-        segments=[] if spans is None else merge(scored, labels, footage.duration_s),
-        scores=scores,
+        segments=[] if spans is None else merge(scored, _labels(model, len(scores)), footage.duration_s),
         windows=[] if spans is None else scored,
         repeated=repeated,
     )
+
+
+def answer(model: VideoModel, scores: Tensor, top_k: int, **facts: Any) -> Prediction:
+    """The Prediction that these scores `[K]` make; `facts` are its other fields."""
+    labels = _labels(model, len(scores))
+    best = scores.topk(min(int(top_k), len(scores)))
+    top = [Score(labels[i], float(s)) for s, i in zip(best.values, best.indices, strict=True)]
+    return Prediction(**_who(model), top=top, scores=scores, **facts)
+
+
+def check_top_k(top_k: int) -> None:
+    if not isinstance(top_k, Integral) or top_k < 1:
+        raise SpecError(f"top_k={top_k!r}", hint="it is a whole number of at least 1")
 
 
 def failed(model: VideoModel, video: Any, error: ZooError) -> Prediction:
