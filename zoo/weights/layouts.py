@@ -1,31 +1,37 @@
 """Files that name their tensors in another way than the model: recognised by their keys, and converted.
 
 A layout is a function that takes {name: tensor} as published and returns it in the model's names, or None if the file
-is not of its kind. What it returns has to fit to the last key, like any file.
+is not of its kind. One with a second parameter, `model`, is given the model too, and what it raises of zoo's errors is
+the last word. What it returns has to fit to the last key, like any file.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from zoo.errors import PluginError, WeightsMismatch
+from zoo.errors import PluginError, WeightsMismatch, ZooError
 from zoo.weights.safetensors_file import SafetensorsFile
 
 
 def converted(
-    file: SafetensorsFile, layouts: Mapping[str, str], what: str, wanted: Mapping[str, Any]
+    file: SafetensorsFile, layouts: Mapping[str, str], what: str, wanted: Mapping[str, Any], model: nn.Module
 ) -> tuple[str, dict[str, Tensor]]:
     """The first layout that takes the file, and the tensors in the model's names. Raises WeightsMismatch."""
     tensors = {name: file.tensor(name) for name in file.shapes}
     refusals = []
     for layout, reference in layouts.items():
+        function = _function(reference)
+        also = {"model": model} if "model" in inspect.signature(function).parameters else {}
         try:
-            found = _function(reference)(dict(tensors))
+            found = function(dict(tensors), **also)
         except (KeyError, ValueError, RuntimeError) as foreign:  # a file of another kind, or one with a piece missing
+            if also and isinstance(foreign, ZooError):
+                raise type(foreign)(f"{what}: {foreign.args[0]}", hint=foreign.hint) from foreign
             refusals.append(f"{layout} ({type(foreign).__name__}: {str(foreign)[:80]})")
             continue
         if found is None:
