@@ -38,7 +38,7 @@ def timms(names):
     return zoo.testing.conformance("timm", models=names, xfail=xfail)
 
 
-OTHER_TIMM = ("tsn_resnet50", "tsm_mobilenetv2_100", "frames_vit_small", "test_efficientnet", "test_vit", "test_byobnet")
+OTHER_TIMM = ("tsn_resnet50", "tsm_mobilenetv2_100", "frames_vit_small", "test_efficientnet", "test_vit")
 
 test_cnn = zoo.testing.conformance("cnn", models=CNN)
 test_all_other_cnns = pytest.mark.slow(zoo.testing.conformance("cnn", models=others("cnn", CNN)))

@@ -29,10 +29,10 @@ def a_clip(batch: int = 2, frames: int = 6, size: int = 32) -> Tensor:
 
 def away(a: Tensor, b: Tensor) -> float:
     assert a.shape == b.shape
-    return float((a - b).abs().max() / b.abs().max())
+    return float((a - b).detach().abs().max() / b.detach().abs().max())
 
 
-# --- names ---------------------------------------------------------------------------------------------------------------
+# --- names ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_index_has_all_of_the_timm_that_it_was_written_from():
@@ -68,7 +68,9 @@ def test_asking_about_timm_imports_none_of_it():
         "except LookupError as e: assert 'did you mean timm/resnet' in str(e), e\n"
         "assert not {'timm', 'torch'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=True
+    )
 
 
 def test_a_timm_that_is_newer_than_the_index_is_asked(monkeypatch):
@@ -100,7 +102,7 @@ def test_a_missing_or_old_timm_names_the_pip_line(monkeypatch):
     images.library.cache_clear()
 
 
-# --- frames --------------------------------------------------------------------------------------------------------------
+# --- frames -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_width_is_probed_not_read():
@@ -108,7 +110,9 @@ def test_the_width_is_probed_not_read():
     assert timm.create_model("mobilenetv3_small_050").num_features != 1024
 
 
-@pytest.mark.parametrize(("batch", "frames", "chunk"), [(1, 7, 3), (2, 7, 3), (3, 4, 5), (3, 4, 9), (2, 5, 1), (1, 5, 9)])
+@pytest.mark.parametrize(
+    ("batch", "frames", "chunk"), [(1, 7, 3), (2, 7, 3), (3, 4, 5), (3, 4, 9), (2, 5, 1), (1, 5, 9)]
+)
 def test_chunks_make_no_difference(batch, frames, chunk):
     clip = a_clip(batch, frames)
     model = fresh()
@@ -187,7 +191,7 @@ def test_layer_groups_are_timms_and_checkpointing_changes_no_gradient():
     assert away(again, plain) < 1e-5
 
 
-# --- sizes and options ---------------------------------------------------------------------------------------------------
+# --- sizes and options ------------------------------------------------------------------------------------------------
 
 
 def test_sizes_follow_the_architecture():
@@ -233,7 +237,7 @@ def test_a_wrong_name_is_corrected():
         zoo.create("timm/test_resnet.nothing")
 
 
-# --- time ----------------------------------------------------------------------------------------------------------------
+# --- time -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_shift_is_the_published_one():
@@ -299,7 +303,7 @@ def test_architectures_without_such_blocks_refuse_to_shift(arch):
         zoo.build(f"timm/{arch}", shift=True)
 
 
-INFLATED = ("test_resnet", "resnet18", "resnet18d", "densenet121", "vgg11_bn", "repvgg_a0", "dla34")
+INFLATED = ("test_resnet", "resnet18d", "densenet121", "vgg11_bn", "repvgg_a0", "dla34")
 
 
 @pytest.mark.parametrize("arch", INFLATED)
@@ -313,7 +317,8 @@ def test_inflated_networks_say_of_a_still_clip_what_they_say_of_its_frame(arch):
     moving = a_clip(2, 4, 64)
     with torch.no_grad():
         assert away(deep.forward_features(still), flat.forward_features(still)) < 1e-5
-        assert away(deep.forward_features(moving), flat.forward_features(moving)) > 1e-3
+        early = [model.forward_intermediates(moving, [0])[0] for model in (deep, flat)]
+    assert away(*early) > 1e-3
 
 
 @pytest.mark.parametrize("arch", ["seresnet50", "regnety_002", "efficientnet_b0", "test_vit", "mobilenetv3_small_050"])

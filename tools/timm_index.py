@@ -1,10 +1,11 @@
 """Write `zoo_timm/index.json` from the installed timm, and say which of its architectures are no video models, and why.
 
-    python tools/timm_index.py [--check] [--only PATTERN] [--at-least 98]    takes about half an hour
+    python tools/timm_index.py [--check] [--only PATTERN] [--at-least 98]    takes most of an hour on one core
     python tools/timm_index.py --pin [--endpoint URL]                        asks the Hub what is not pinned yet
 
 Every architecture is built as a video model on the meta device, without its weights, and run on a clip of two frames.
-`--check` writes nothing. What is pinned stays pinned: commit, sha256 and size of a file, from one HEAD request each.
+`--check` writes nothing; with `--only` the other rows stay as they are. What is pinned stays pinned: commit, sha256 and
+size of a file, from one HEAD request each.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from typing import Any
 from zoo_timm import images, index, survey
 
 
-def survey_all(pattern: str) -> tuple[dict[str, list[Any]], list[Any], dict[str, str]]:
-    """Rows, the configs that they refer to, and the reasons of those that do not build."""
+def survey_all(pattern: str, configs: list[Any]) -> tuple[dict[str, list[Any]], dict[str, str]]:
+    """Rows, and the reasons of those that do not build. New configs that rows refer to are added to `configs`."""
     rows: dict[str, list[Any]] = {}
-    configs: list[Any] = []
     reasons: dict[str, str] = {}
     for arch in images.library().list_models(pattern):
         try:
@@ -33,11 +33,11 @@ def survey_all(pattern: str) -> tuple[dict[str, list[Any]], list[Any], dict[str,
             print(f"{arch}: {reasons[arch]}", file=sys.stderr, flush=True)
             continue
         row, own = found
-        numbers = [survey.number_of(config, configs) for config in own]
+        numbers = [survey.number_of(json.loads(json.dumps(config)), configs) for config in own]
         *facts, _, weights = row
         tags = {t: numbers[w] if isinstance(w, int) else [numbers[w[0]], w[1]] for t, w in weights.items()}
         rows[arch] = [*facts, numbers[0], tags]
-    return rows, configs, reasons
+    return rows, reasons
 
 
 def pin(pins: dict[str, Any], endpoint: str | None) -> int:
@@ -73,25 +73,30 @@ def written(found: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("--only", default="*", help="architectures that match this pattern; writes nothing")
+    parser.add_argument("--only", default="*", help="architectures that match this pattern")
     parser.add_argument("--at-least", type=float, default=98, help="percent that have to build")
     parser.add_argument("--pin", action="store_true", help="ask the Hub for commits, digests and sizes")
     parser.add_argument("--endpoint", help="another Hub")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    pins = dict(index.read()["pins"]) if index.FILE.is_file() else {}
+    known = index.read() if index.FILE.is_file() else {"configs": [], "architectures": {}, "pins": {}}
+    kept = known if options.only != "*" else {"configs": [], "architectures": {}}
+    configs, pins = list(kept["configs"]), dict(known["pins"])
     if options.pin:
         failed = pin(pins, options.endpoint)
-        index.FILE.write_text(written({**index.read(), "pins": pins}))
+        index.FILE.write_text(written({**known, "pins": pins}))
         return 1 if failed else 0
-    rows, configs, reasons = survey_all(options.only)
+    rows, reasons = survey_all(options.only, configs)
     tags = [tag for row in rows.values() for tag in row[5].items()]
-    if not options.check and options.only == "*":
-        found = {"timm": images.library().__version__, "configs": configs, "architectures": rows, "pins": pins}
+    if not options.check:
+        found = {"timm": images.library().__version__, "configs": configs, "pins": pins}
+        found["architectures"] = {**kept["architectures"], **rows}
         index.FILE.write_text(written(found))
     share = 100 * len(rows) / max(1, len(rows) + len(reasons))
     sizes = Counter("fixed" if configs[row[4]][0] else f"from {row[2]} in steps of {row[3]}" for row in rows.values())
-    print(f"timm {images.library().__version__}: {len(rows)} of {len(rows) + len(reasons)} ({share:.1f} %) build and run")
+    print(
+        f"timm {images.library().__version__}: {len(rows)} of {len(rows) + len(reasons)} ({share:.1f} %) build and run"
+    )
     print(f"{len(tags)} weights on the Hub, {len(pins)} of them pinned; sides of frames: {dict(sizes.most_common())}")
     for arch, reason in sorted(reasons.items()):
         print(f"not {arch}: {reason}")

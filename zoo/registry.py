@@ -136,7 +136,8 @@ class Registry:
                 and (license is None or license.casefold() == terms.casefold())
             ):
                 names.append(name)
-        return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
+        matches = re.compile(fnmatch.translate(pattern)).match
+        return sorted(filter(matches, names))
 
     def info(self, name: str) -> ModelSpec:
         """What is known about a model, without importing its code. Takes `architecture` and `architecture.tag`."""

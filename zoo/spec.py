@@ -280,7 +280,7 @@ class ModelSpec(Data):
     checks run; empty where the model itself does. Where it takes other clips, the network sets its own `geometry`.
     layouts: {layout: "package.module:function"}. Such a function takes {name: tensor} as some file names them, and
     gives the same tensors under the model's names, or None (or KeyError, ValueError) if the file is not of that layout.
-    It is asked when a file's names are not the model's own. With a second parameter called `model` it is given that too.
+    It is asked when a file's names are not the model's own. With a second parameter `model` it is given that too.
     opens: {"library:model_type": "package.module:function"} for foreign repositories this architecture can open.
     weights: {tag: Weights}. default_tag: the tag that `pretrained=True` means.
     plugin, namespace: filled in by the registry.

@@ -1,4 +1,4 @@
-"""timm's image networks as video models: `timm/<architecture>[.<tag>]` for all of them, and some with a name of their own.
+"""timm's image networks as video models: `timm/<architecture>[.<tag>]` for all of them, and some with their own names.
 
 Only specs here: what timm has is read from `index.json`, and timm itself is imported when a model is built.
 """

@@ -1,7 +1,7 @@
 """Files in timm's format: the tensors of an image network with its classifier, put into a video model's backbone.
 
-timm's own loading renames and resizes what needs it, with the classes that the file has. Where it would only log what is
-missing, this raises.
+timm's own loading renames and resizes what needs it, with the classes that the file has. Where it would only log what
+is missing, this raises.
 """
 
 from __future__ import annotations

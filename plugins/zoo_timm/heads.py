@@ -3,7 +3,7 @@
 mean, max      order does not matter; "mean" is the consensus of TSN, https://arxiv.org/abs/1608.00859
 attention      a learned weight for each frame, https://arxiv.org/abs/1802.04712
 lstm, gru      the last state of a recurrent layer, as LRCN has it, https://arxiv.org/abs/1411.4389
-tcn            causal convolutions of growing reach, https://arxiv.org/abs/1803.01271, without weight norm; the last step
+tcn            causal convolutions of growing reach, https://arxiv.org/abs/1803.01271, no weight norm; the last step
 transformer    pre-norm layers over frames with sine positions, and their mean
 """
 

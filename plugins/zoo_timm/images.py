@@ -5,6 +5,7 @@ https://github.com/huggingface/pytorch-image-models
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from functools import cache
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from zoo.errors import SpecError, UnknownModel
 
@@ -62,8 +62,8 @@ def image_network(arch: str, tag: str = "", tensors: Mapping[str, Tensor] | None
         said = str(refused).partition("\n")[0] or type(refused).__name__
         size = " and takes other sizes as it is" if stated and not stated.fixed_input_size else ""
         raise SpecError(
-            f"timm's {arch} cannot be built with {options}: {said}", hint=f"leave the option away; it is made for "
-            f"{input_size(stated)[0]}x{input_size(stated)[1]} pixels{size}"
+            f"timm's {arch} cannot be built with {options}: {said}",
+            hint=f"leave the option away; it is made for {input_size(stated)[0]}x{input_size(stated)[1]} pixels{size}",
         ) from refused
     return network
 
@@ -88,24 +88,25 @@ def input_size(stated: Any, img_size: int | tuple[int, int] | None = None) -> tu
 
 
 def probed_width(network: nn.Module, channels: int, size: tuple[int, int]) -> int:
-    """How many features a frame gets, by running one in shapes only."""
-    device = next(network.parameters()).device
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            if device.type == "meta":
-                rows = pooled(network(torch.empty(2, channels, *size, device="meta")))
-            else:
-                with FakeTensorMode(allow_non_fake_inputs=True):
-                    rows = pooled(network(torch.empty(2, channels, *size, device=device)))
-    finally:
-        network.train(training)
+    """How many features a frame gets, by running a copy of the network that has shapes only."""
+    with torch.no_grad():
+        rows = pooled(_shadow(network).eval()(torch.empty(2, channels, *size, device="meta")))
     return int(rows.shape[1])
 
 
+def _shadow(network: nn.Module) -> nn.Module:
+    """A copy without memory for its tensors. Some networks keep what they compute, so the original cannot be run."""
+    memo: dict[int, Any] = {}
+    for module in network.modules():
+        for tensor in (*module._parameters.values(), *module._buffers.values(), *vars(module).values()):
+            if isinstance(tensor, Tensor):
+                empty = tensor.detach().to("meta")
+                memo[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(network, memo)
+
+
 def pooled(output: Tensor) -> Tensor:
-    """One row per frame, `[N, D]`. A few of timm's give tokens `[N, L, D]` or maps `[N, D, H, W]` without a classifier."""
+    """One row per frame, `[N, D]`. A few of timm's networks give tokens `[N, L, D]` or maps `[N, D, H, W]`."""
     if output.ndim == 4:
         return output.mean((2, 3))
     return output.mean(1) if output.ndim == 3 else output

@@ -5,8 +5,8 @@ The file is written by `tools/timm_index.py` from an installed timm, whose versi
     configs         distinct facts about weights: [fixed, channels, height, width, classes, licence, protocol]
     architectures   name: [parameters and width without a classifier, least side, step of sides, config, {tag: weights}]
                     where weights are the number of a config, or [number, repository] if it is not timm/<name>.<tag>
-    pins            name.tag: [commit, sha256, size] where somebody could ask the Hub; others are held to the digest that
-                    the Hub declares
+    pins            name.tag: [commit, sha256, size] where somebody could ask the Hub; others are held to the digest
+                    that the Hub declares
 """
 
 from __future__ import annotations

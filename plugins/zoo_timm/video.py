@@ -1,7 +1,7 @@
 """An image network of timm's on every frame of a clip, and a head over time.
 
-The frames of a batch of clips are one batch of images, as much of it at a time as fits a bound: a long clip takes little
-more memory than a short one, and in evaluation mode the result does not depend on the bound.
+The frames of a batch of clips are one batch of images, as much of it at a time as fits a bound: a long clip takes
+little more memory than a short one, and in evaluation mode the result does not depend on the bound.
 """
 
 from __future__ import annotations
