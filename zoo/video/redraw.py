@@ -19,7 +19,10 @@ from zoo.video.source import Limits, OpenVideo, open_video, translated
 from zoo.video.write import CODECS, destination, pix_fmt_of
 
 Draw = Callable[[Picture, float], None]  # changes the picture, uint8 [H, W, 3], in place; the time is in seconds
-QUALITY = {"libx264": {"preset": "veryfast", "crf": "18"}}
+QUALITY = {
+    "libx264": {"preset": "veryfast", "crf": "18"},
+    "libvpx-vp9": {"crf": "28", "b": "0", "deadline": "realtime", "cpu-used": "6"},
+}
 
 
 def redraw_video(src: Any, dst: Any, draw: Draw, *, limits: Limits = Limits()) -> int:  # noqa: B008  frozen
