@@ -91,5 +91,3 @@ def _metric(metric: Metric) -> str:
 
 def _numbers(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
-
-

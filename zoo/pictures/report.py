@@ -48,7 +48,9 @@ def report(prediction: Prediction, video: Any = None) -> str:
     """The page as text. Raises VideoError if the frames cannot be read again."""
     executed = drawable(prediction)
     seen = look_again(prediction, video, fit=(240, 160))
-    made_by = f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
+    made_by = (
+        f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
+    )
     name = file_name(prediction.video)
     sections = [
         f"<header><h1>{text(name)}</h1><p>{clock(prediction.duration_s)} · {text(made_by)}</p></header>",
@@ -79,7 +81,9 @@ def report(prediction: Prediction, video: Any = None) -> str:
 
 def inline(prediction: Prediction) -> str:
     """The same, shorter, for a cell of a notebook. Never raises for want of the video."""
-    made_by = f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
+    made_by = (
+        f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
+    )
     head = f"<p><b>{text(file_name(prediction.video))}</b> · {text(made_by)}</p>"
     if prediction.error is not None:
         return f"<div>{head}<p>{text(type(prediction.error).__name__)}: {text(prediction.error)}</p></div>"
@@ -94,7 +98,9 @@ def inline(prediction: Prediction) -> str:
 
 
 RANDOM = "The weights are random: the scores mean nothing."
-REPEATED = "The video, or a window of it, is shorter than a clip of this model: frames were repeated, as the protocol says."
+REPEATED = (
+    "The video, or a window of it, is shorter than a clip of this model: frames were repeated, as the protocol says."
+)
 
 
 def text(value: object) -> str:
@@ -142,10 +148,11 @@ def _timeline(prediction: Prediction) -> str:
             f"<div class=name><i style='background:{curve.color}'></i>{text(curve.label)}<small>up to {score(peak)}</small>"
             f"</div><svg viewBox='0 0 100 100' preserveAspectRatio='none'>{shape}{line}</svg>"
         )
-    times = ticks(duration, 8)
+    times = ticks(duration, 6)
     step = times[1] - times[0] if len(times) > 1 else 0.0
     axis = "".join(
-        f"<span style='left:{_part(t, duration)}%;translate:-{_part(t, duration)}%'>{clock(t, step)}</span>" for t in times
+        f"<span style='left:{_part(t, duration)}%;translate:-{_part(t, duration)}%'>{clock(t, step)}</span>"
+        for t in times
     )
     return f"<div class=time>{''.join(rows)}<div></div><div class=axis>{axis}</div></div>\n"
 
@@ -203,5 +210,3 @@ def _data(picture: Image.Image) -> str:
 
 def _part(time_s: float, duration: float) -> str:
     return f"{100 * min(time_s / duration, 1.0):.3f}"
-
-

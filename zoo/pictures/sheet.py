@@ -59,7 +59,9 @@ def png(prediction: Prediction) -> bytes | None:
 
 def said(prediction: Prediction) -> str:
     """The answer in one line."""
-    made_by = f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
+    made_by = (
+        f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
+    )
     top = ", ".join(f"{label} {score(value)}" for label, value in prediction.top[:3])
     return f"{clock(prediction.duration_s)}  ·  {made_by}  ·  {top}"
 

@@ -8,7 +8,20 @@ from PIL import Image
 
 from zoo.errors import SpecError
 from zoo.pictures.curves import Curve, Curves, curves_of, ticks
-from zoo.pictures.paint import GROUND, LINE, PANEL, SOFT, Canvas, Shapes, clock, file_name, fitted, rgb, score, text_width
+from zoo.pictures.paint import (
+    GROUND,
+    LINE,
+    PANEL,
+    SOFT,
+    Canvas,
+    Shapes,
+    clock,
+    file_name,
+    fitted,
+    rgb,
+    score,
+    text_width,
+)
 from zoo.pictures.sheet import said
 from zoo.plain import is_count
 
