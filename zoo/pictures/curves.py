@@ -38,7 +38,7 @@ class Curves:
 
 
 def curves_of(prediction: Prediction, *, points: int = 400) -> Curves:
-    """The labels that are best for the longest, then those with the highest scores. Raises SpecError without windows."""
+    """The labels that are best for longest, then those with the highest scores. Raises SpecError without windows."""
     drawable(prediction)
     if not prediction.windows:
         raise SpecError(

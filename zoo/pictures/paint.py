@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
 from zoo.cards.markdown import words
+
+if TYPE_CHECKING:
+    from zoo.tasks.classification import Prediction
 
 GROUND, PANEL, LINE, SOFT, INK = "#14161b", "#1e222a", "#3a404c", "#9aa3b2", "#eef1f6"
 # Told apart by people who see few colours too (after Okabe and Ito), and light enough for a dark ground.
@@ -51,6 +55,12 @@ def clock(seconds: float, step: float = 0.0) -> str:
 
 def score(value: float) -> str:
     return "<0.01" if 0 < value < 0.005 else f"{value:.2f}"
+
+
+def made_by(prediction: Prediction) -> str:
+    """The model, and whether its weights mean anything."""
+    weights = f".{prediction.weights}" if prediction.weights else ", random weights"
+    return words(f"{prediction.model}{weights}")
 
 
 def file_name(video: str) -> str:

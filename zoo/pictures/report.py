@@ -53,13 +53,13 @@ def report(prediction: Prediction, video: Any = None) -> str:
     )
     name = file_name(prediction.video)
     sections = [
-        f"<header><h1>{text(name)}</h1><p>{clock(prediction.duration_s)} · {text(made_by)}</p></header>",
+        f"<header><h1>{text(name)}</h1><p>{clock(prediction.duration_s)} · {text(model)}</p></header>",
         *(f"<p class=note>{note}</p>" for note in _notes(prediction)),
         _section("Scores", _bars(prediction)),
         *([_section("Over time", _timeline(prediction) + _segments(prediction))] if prediction.windows else []),
         _section("What the model saw", _frames(prediction, seen)),
         _section("What was run", _table(executed_facts(prediction, executed))),
-        _section("The model", _table([("name", made_by), *model_facts(prediction)])),
+        _section("The model", _table([("name", model), *model_facts(prediction)])),
     ]
     return f"""<!doctype html>
 <html lang="en">
@@ -68,7 +68,7 @@ def report(prediction: Prediction, video: Any = None) -> str:
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{text(name)} · {text(made_by)}</title>
+<title>{text(name)} · {text(model)}</title>
 <style>
 {STYLE}</style>
 </head>
@@ -84,7 +84,7 @@ def inline(prediction: Prediction) -> str:
     made_by = (
         f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
     )
-    head = f"<p><b>{text(file_name(prediction.video))}</b> · {text(made_by)}</p>"
+    head = f"<p><b>{text(file_name(prediction.video))}</b> · {text(model)}</p>"
     if prediction.error is not None:
         return f"<div>{head}<p>{text(type(prediction.error).__name__)}: {text(prediction.error)}</p></div>"
     parts = [head, _bars(prediction)]
@@ -120,8 +120,9 @@ def _bars(prediction: Prediction) -> str:
     values = [value for _, value in prediction.top]
     low, high = min(0.0, *values), max(1.0, *values) if values else 1.0
     rows = "".join(
-        f"<tr><th scope=row>{text(label)}</th><td class=bar><div><i style='width:{100 * (value - low) / (high - low):.1f}%'>"
-        f"</i></div></td><td class=number>{score(value)}</td></tr>"
+        f"<tr><th scope=row>{text(label)}</th><td class=bar><div>"
+        f"<i style='width:{100 * (value - low) / (high - low):.1f}%'></i></div></td>"
+        f"<td class=number>{score(value)}</td></tr>"
         for label, value in prediction.top
     )
     return f"<table class=bars>{rows}</table>\n"
@@ -145,8 +146,9 @@ def _timeline(prediction: Prediction) -> str:
         shape = f"<polygon points='0,100 {points} 100,100' fill='{curve.color}' fill-opacity='.35'></polygon>"
         line = f"<polyline points='{points}' stroke='{curve.color}'></polyline>"
         rows.append(
-            f"<div class=name><i style='background:{curve.color}'></i>{text(curve.label)}<small>up to {score(peak)}</small>"
-            f"</div><svg viewBox='0 0 100 100' preserveAspectRatio='none'>{shape}{line}</svg>"
+            f"<div class=name><i style='background:{curve.color}'></i>{text(curve.label)}"
+            f"<small>up to {score(peak)}</small></div>"
+            f"<svg viewBox='0 0 100 100' preserveAspectRatio='none'>{shape}{line}</svg>"
         )
     times = ticks(duration, 6)
     step = times[1] - times[0] if len(times) > 1 else 0.0

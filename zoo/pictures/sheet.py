@@ -63,7 +63,7 @@ def said(prediction: Prediction) -> str:
         f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
     )
     top = ", ".join(f"{label} {score(value)}" for label, value in prediction.top[:3])
-    return f"{clock(prediction.duration_s)}  ·  {made_by}  ·  {top}"
+    return f"{clock(prediction.duration_s)}  ·  {made_by(prediction)}  ·  {top}"
 
 
 def title(seen: Seen, row: Row) -> list[str]:
