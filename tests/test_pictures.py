@@ -52,7 +52,7 @@ def model():
     return model
 
 
-def with_sound(path, *, seconds=2, fps=25, size=(48, 64), first=0, format=None):
+def with_sound(path, *, seconds=2, fps=25, size=(120, 160), first=0, format=None):
     """A video with AAC, and B-frames; its first frame is shown `first` frames late."""
     rate = 16_000
     with av.open(str(path), "w", format=format) as out:
@@ -193,8 +193,8 @@ def test_an_overlay_keeps_frames_times_and_sound(model, tmp_path, suffix, late):
     assert sorted(t for t, _ in packets(made, "video")) == sorted(t for t, _ in packets(source, "video"))
     assert packets(made, "audio") == packets(source, "audio")
     a, b = (read_frames(p, [20]).data[0].astype(int) for p in (source, made))
-    assert np.abs(a - b)[:12].mean() < 6, "above the labels nothing is drawn"
-    assert np.abs(a - b)[-30:-4, 4:20].mean() > 20
+    assert np.abs(a - b)[:40].mean() < 6, "above the labels nothing is drawn"
+    assert np.abs(a - b)[-40:-20, 10:60].mean() > 20
 
 
 def test_an_overlay_of_frames_or_bytes_or_odd_sizes(model, path, tmp_path):

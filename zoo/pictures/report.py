@@ -18,7 +18,7 @@ from zoo.cards.markdown import words
 from zoo.errors import SpecError, ZooError
 from zoo.pictures.curves import curves_of, ticks
 from zoo.pictures.facts import Facts, executed_facts, model_facts
-from zoo.pictures.paint import CROP_COLORS, clock, file_name, score
+from zoo.pictures.paint import CROP_COLORS, clock, file_name, made_by, score
 from zoo.pictures.seen import Seen, drawable, look_again
 from zoo.pictures.sheet import answer, legend, title, whole
 
@@ -48,9 +48,7 @@ def report(prediction: Prediction, video: Any = None) -> str:
     """The page as text. Raises VideoError if the frames cannot be read again."""
     executed = drawable(prediction)
     seen = look_again(prediction, video, fit=(240, 160))
-    made_by = (
-        f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
-    )
+    model = made_by(prediction)
     name = file_name(prediction.video)
     sections = [
         f"<header><h1>{text(name)}</h1><p>{clock(prediction.duration_s)} · {text(model)}</p></header>",
@@ -81,9 +79,7 @@ def report(prediction: Prediction, video: Any = None) -> str:
 
 def inline(prediction: Prediction) -> str:
     """The same, shorter, for a cell of a notebook. Never raises for want of the video."""
-    made_by = (
-        f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
-    )
+    model = made_by(prediction)
     head = f"<p><b>{text(file_name(prediction.video))}</b> · {text(model)}</p>"
     if prediction.error is not None:
         return f"<div>{head}<p>{text(type(prediction.error).__name__)}: {text(prediction.error)}</p></div>"

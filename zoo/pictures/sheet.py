@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageDraw
 
 from zoo.errors import ZooError
-from zoo.pictures.paint import CROP_COLORS, GROUND, INK, LINE, SOFT, Canvas, clock, file_name, fitted, score
+from zoo.pictures.paint import CROP_COLORS, GROUND, INK, LINE, SOFT, Canvas, clock, file_name, fitted, made_by, score
 from zoo.pictures.seen import Fraction4, Row, Seen, drawable, look_again
 from zoo.plain import by
 
@@ -59,9 +59,6 @@ def png(prediction: Prediction) -> bytes | None:
 
 def said(prediction: Prediction) -> str:
     """The answer in one line."""
-    made_by = (
-        f"{prediction.model}.{prediction.weights}" if prediction.weights else f"{prediction.model}, random weights"
-    )
     top = ", ".join(f"{label} {score(value)}" for label, value in prediction.top[:3])
     return f"{clock(prediction.duration_s)}  ·  {made_by(prediction)}  ·  {top}"
 
