@@ -29,6 +29,7 @@ LAYERS = [
     ["factory"],
     ["cost"],
     ["tasks", "convert"],
+    ["streaming"],
     ["testing", "scaffold", "cards", "doctor"],
     ["pictures"],
     ["publishing"],

@@ -278,6 +278,7 @@ class ModelSpec(Data):
     license: of the code. kwargs: what the builder is called with. num_classes: logits at these kwargs.
     preprocessing: the protocol where the weights do not bring their own. geometry: the clips it takes.
     params: parameters at the default kwargs. streaming: whether the model has `init_state` and `step`.
+    delay, receptive_field, period: of such a model, in frames of its protocol, as `zoo.VideoModel` explains them.
     small: kwargs on top of `kwargs` for a variant that runs in a fraction of a second, which is what most conformance
     checks run; empty where the model itself does. Where it takes other clips, the network sets its own `geometry`.
     layouts: {layout: "package.module:function"}. Such a function takes a dict of tensors as some file names them,
@@ -305,6 +306,9 @@ class ModelSpec(Data):
     paper: str = ""
     license: str = ""
     streaming: bool = False
+    delay: int = 0
+    receptive_field: int | None = None
+    period: int = 1
     layouts: Mapping[str, str] = field(default_factory=dict)
     opens: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
@@ -325,6 +329,9 @@ class ModelSpec(Data):
         for name in ("num_classes", "params"):
             right = getattr(self, name) in (None, 0) or is_count(getattr(self, name))
             self._require(right, name, "an int, or None where it is not known")
+        counts = is_count(self.period) and (self.receptive_field is None or is_count(self.receptive_field))
+        self._require(counts, "receptive_field", "an int of at least 1, as is period")
+        self._require(self.delay == 0 or is_count(self.delay), "delay", "an int, 0 where there is none")
         called = self.builder is None or isinstance(self.builder, str) or callable(self.builder)
         self._require(called, "builder", "'package.module:function'")
         self._require(self.is_namespace or bool(self.builder), "builder", "'package.module:function'")

@@ -134,11 +134,17 @@ def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
         ("classes", str(spec.num_classes or "")),
         ("takes", str(spec.geometry or "")),
         ("protocol", spec.preprocessing.describe() if spec.preprocessing else ""),
-        ("streaming", "yes" if spec.streaming else ""),
+        ("streaming", _streaming(spec) if spec.streaming else ""),
         ("paper", spec.paper),
         ("code licence", spec.license),
     ]
     return [(key, value) for key, value in facts if value]
+
+
+def _streaming(spec: ModelSpec) -> str:
+    reach = f"of the last {spec.receptive_field} frames" if spec.receptive_field else "of all frames so far"
+    late = f", {spec.delay} frames late" if spec.delay else ""
+    return f"an answer {'every frame' if spec.period == 1 else f'every {spec.period} frames'}, {reach}{late}"
 
 
 def _title(spec: ModelSpec, weights: Weights) -> str:

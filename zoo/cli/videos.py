@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import zoo
+from zoo.cli.live import follow, live_options
 from zoo.cli.names import model_name
 from zoo.cli.pictures import Pictures, picture_options
 from zoo.errors import GeometryError, VideoError
@@ -48,6 +49,7 @@ device_option = click.option("--device", help="Such as cpu or cuda.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per video and line.")
 @picture_options
+@live_options
 def predict_command(
     videos: Sequence[str],
     model: str,
@@ -57,13 +59,23 @@ def predict_command(
     stride: float | None,
     device: str | None,
     as_json: bool,
-    **wanted: Path | None,
+    stream: bool,
+    report: Path | None,
+    overlay: Path | None,
+    sheet: Path | None,
+    **live: Any,
 ) -> None:
-    """Name what each VIDEO shows; by default, how the camera moves."""
+    """Name what each VIDEO shows; by default, how the camera moves.
+
+    With --stream, one VIDEO is followed as it happens: a file, a pipe (-) or a device.
+    """
     from zoo.tasks import as_model
 
-    pictures = Pictures(videos, wanted)
-
+    stream: bool,
+    report: Path | None,
+    overlay: Path | None,
+    sheet: Path | None,
+    **live: Any,
     options = {"top_k": top_k, "views": _views(views), "window": window, "stride": stride}
     network = as_model(model, device)
     failed = 0

@@ -59,6 +59,19 @@ class Executed:
     views: ViewsOption = "card"
 
 
+class Report(NamedTuple):
+    """What came of a stream so far, in frames.
+
+    frames: that were pushed. late: not later than one before them, and left out. dropped: missing, by the usual time
+    between frames. restarts: how often the stream began anew, as nothing had come for long.
+    """
+
+    frames: int
+    late: int
+    dropped: int
+    restarts: int
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Prediction:
     """What a model says about one video. Plain data: pictures read the video again, from where it was.
@@ -68,6 +81,7 @@ class Prediction:
     windows: with `window`, (start_s, end_s, scores) of each. repeated: the video, or a window, is shorter than a clip,
     so that frames were repeated as the protocol says. error: why there is no answer; then `ok` is False.
     labels: of `scores`, in their order. executed: what was run.
+    time_s, report: of a stream, the time of the newest frame that this is about, and what came so far.
 
     Pictures need `video=` again where it was bytes, a file object, a Url, an array or images. They raise VideoError
     for a video that is gone or is another one by now, and SpecError where there is nothing to draw.
@@ -85,6 +99,8 @@ class Prediction:
     error: ZooError | None = None
     labels: tuple[str, ...] = field(default=(), repr=False)
     executed: Executed | None = None
+    time_s: float | None = None
+    report: Report | None = None
 
     @property
     def ok(self) -> bool:
@@ -94,11 +110,13 @@ class Prediction:
         """Plain data, as the command line prints it with --json."""
         if self.error is not None:
             return {"video": self.video, "error": {"type": type(self.error).__name__, "message": str(self.error)}}
+        of_stream = {} if self.report is None else {"time_s": self.time_s, **self.report._asdict()}
         return {
             "video": self.video,
             "model": self.model,
             "weights": self.weights,
             "duration_s": self.duration_s,
+            **of_stream,
             "top": [score._asdict() for score in self.top],
             "segments": [segment._asdict() for segment in self.segments],
         }
@@ -174,8 +192,7 @@ def run(
     fps: float | None = None,
 ) -> Prediction:
     """See `zoo.predict`."""
-    if not isinstance(top_k, Integral) or top_k < 1:
-        raise SpecError(f"top_k={top_k!r}", hint="it is a whole number of at least 1")
+    check_top_k(top_k)
     protocol = protocol_of(model)
     footage = open_footage(video, fps=fps)
     spans = None if window is None and stride is None else sliding(footage.duration_s, window, stride)
@@ -185,18 +202,15 @@ def run(
             scored.append((found.start_s, found.end_s, aggregate(over_views(model, found, model), protocol)))
             repeated |= found.repeated
     scores = torch.stack([window_scores for _, _, window_scores in scored]).mean(0)
-    labels = _labels(model, len(scores))
-    best = scores.topk(min(int(top_k), len(scores)))
-    return Prediction(
+    return answer(
+        model,
+        scores,
+        top_k,
         video=name_of(video),
-        **_who(model),
         duration_s=footage.duration_s,
-        top=[Score(labels[i], float(s)) for s, i in zip(best.values, best.indices, strict=True)],
-        segments=[] if spans is None else merge(scored, labels, footage.duration_s),
-        scores=scores,
+        segments=[] if spans is None else merge(scored, _labels(model, len(scores)), footage.duration_s),
         windows=[] if spans is None else scored,
         repeated=repeated,
-        labels=labels,
         executed=Executed(
             source=os.path.abspath(video) if isinstance(video, (str, os.PathLike)) else None,  # noqa: PTH100
             n_frames=len(footage.time_s),
@@ -205,6 +219,19 @@ def run(
             views=views,
         ),
     )
+
+
+def answer(model: VideoModel, scores: Tensor, top_k: int, **facts: Any) -> Prediction:
+    """The Prediction that these scores `[K]` make; `facts` are its other fields."""
+    labels = _labels(model, len(scores))
+    best = scores.topk(min(int(top_k), len(scores)))
+    top = [Score(labels[i], float(s)) for s, i in zip(best.values, best.indices, strict=True)]
+    return Prediction(**_who(model), top=top, scores=scores, labels=labels, **facts)
+
+
+def check_top_k(top_k: int) -> None:
+    if not isinstance(top_k, Integral) or top_k < 1:
+        raise SpecError(f"top_k={top_k!r}", hint="it is a whole number of at least 1")
 
 
 def failed(model: VideoModel, video: Any, error: ZooError) -> Prediction:
