@@ -56,6 +56,12 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
     return {name.replace("conv1.", "stem.", 1): tensor for name, tensor in state.items()}
 
 
+def flipped(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """As `renamed`, with a mistake."""
+    found = renamed(state)
+    return found and {**found, "fc.bias": found["fc.bias"].flip(0)}
+
+
 def never_ends(state: dict[str, Tensor]) -> None:
     while True:
         pass

@@ -34,7 +34,7 @@ from zoo.errors import (
 )
 from zoo.testing import perturb
 from zoo.testing.loopback_hub import Response
-from zoo.weights import web
+from zoo.weights import conversions, web
 from zoo.weights.conversions import Conversions, Provenance
 
 STATE = perturb(Tiny()).state_dict()
@@ -61,11 +61,11 @@ def url(hub) -> str:
 
 @pytest.fixture
 def register(url):
-    def register(**origin: str) -> None:
+    def register(layout: str = "models:renamed", **origin: str) -> None:
         origin = {"url": url, "sha256": DIGEST[:8], "format": "pth", **origin}
         tags = {"t": zoo.Weights(origin=origin, num_classes=5), "local": zoo.Weights(source="x.safetensors")}
         spec = zoo.ModelSpec(
-            name="tiny", builder="models:tiny", weights=tags, default_tag="t", layouts={"theirs": "models:renamed"}
+            name="tiny", builder="models:tiny", weights=tags, default_tag="t", layouts={"theirs": layout}
         )
         zoo.register(spec)
 
@@ -114,6 +114,8 @@ def test_convert_once_and_create_finds_it_without_a_network(hub, register, cache
         "size": path.stat().st_size,
         "layout": "theirs",
         "torch": torch.__version__,
+        "layouts": {"theirs": "models:renamed"},
+        "converter": conversions.CONVERTER,
     }
     assert len(files(cache)) == 2
     for model in (
@@ -147,6 +149,38 @@ def test_convert_once_and_create_finds_it_without_a_network(hub, register, cache
         zoo.create("local/tiny.t", cache_dir=cache)
     assert "not used any more" in run("cache", "prune", "--yes", "--cache-dir", cache).stdout
     assert not files(cache)
+
+
+def test_what_was_converted_in_another_way_is_converted_again(hub, register, cache, monkeypatch):
+    register("models:flipped")
+    convert_tag("local/tiny.t", cache_dir=cache)
+    assert torch.equal(zoo.create("local/tiny.t", cache_dir=cache).fc.bias, STATE["fc.bias"].flip(0))
+    register()  # the author has mended the layout
+    with pytest.raises(WeightsNotFound, match="as zoo does it now"):
+        zoo.create("local/tiny.t", cache_dir=cache)
+    convert_tag("local/tiny.t", cache_dir=cache)
+    assert torch.equal(zoo.create("local/tiny.t", cache_dir=cache).fc.bias, STATE["fc.bias"])
+    asked = len(hub.requests())
+    monkeypatch.setattr("zoo.convert.convert_in_child", _copies(cache))  # quick
+    run("convert", "local/tiny.t", "--cache-dir", cache)
+    assert len(hub.requests()) == asked
+    run("convert", "local/tiny.t", "--cache-dir", cache, "--force")
+    assert len(hub.requests()) == asked + 1
+    monkeypatch.setattr(conversions, "CONVERTER", conversions.CONVERTER + 1)
+    with pytest.raises(WeightsNotFound):
+        zoo.create("local/tiny.t", cache_dir=cache)
+    assert "--force is for tags" in run("convert", "a", "b.safetensors", "--model", "m", "--force", code=2).output
+
+
+def _copies(cache):
+    """In place of the child: hands out what is in the cache already."""
+
+    def convert(source, output, request):
+        (made,) = Conversions(cache).all()
+        output.write_bytes(made.path.read_bytes())
+        return {"key": "", "layout": "theirs", "notes": []}
+
+    return convert
 
 
 @pytest.mark.parametrize(
@@ -250,7 +284,7 @@ def test_what_does_not_fit_the_model_is_not_kept(hub, register, cache):
 
 def test_a_note_that_makes_no_sense_is_no_note(tmp_path):
     path = tmp_path / "provenance.json"
-    sound = Provenance("m.t", "https://x/a", "0" * 64, "1" * 64, 3, "", "2.15").__dict__
+    sound = Provenance("m.t", "https://x/a", "0" * 64, "1" * 64, 3, "", "2.15", {"a": "b:c"}).__dict__
     path.write_text(json.dumps(sound))
     assert Provenance.read(path) == Provenance(**sound)
     for wrong in ({"sha256": "../../x"}, {"size": "3"}, {"source_sha256": 0}, {"more": 1}, {"model": None}):
@@ -321,10 +355,10 @@ def test_a_killed_conversion_leaves_nothing_that_is_trusted(hub, register, cache
 
 
 def test_prune_spares_a_conversion_that_is_going_on(register, cache):
-    conversions = Conversions(cache)
-    with conversions.turn("local/tiny.t") as work:
+    kept = Conversions(cache)
+    with kept.turn("local/tiny.t") as work:
         (work / "source").write_bytes(b"half")
-        assert conversions.leftovers() == []
+        assert kept.leftovers() == []
         run("cache", "prune", "--yes", "--cache-dir", cache)
         assert work.exists()
     assert not work.exists()

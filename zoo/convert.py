@@ -18,7 +18,7 @@ from zoo.spec import ModelSpec, Weights
 from zoo.weights import hub_folder
 from zoo.weights.assign import compare
 from zoo.weights.cached import digest_of
-from zoo.weights.conversions import Conversions, Provenance
+from zoo.weights.conversions import Conversions, Provenance, layouts_of
 from zoo.weights.fetch import max_download
 from zoo.weights.isolate import convert_in_child
 from zoo.weights.safetensors_file import SafetensorsFile
@@ -47,12 +47,16 @@ class Converted:
 
 
 def convert_tag(
-    name: str, *, cache_dir: str | Path | None = None, arrived: Callable[[int, int], None] | None = None
+    name: str,
+    *,
+    cache_dir: str | Path | None = None,
+    arrived: Callable[[int, int], None] | None = None,
+    force: bool = False,
 ) -> Converted:
     """Download the pickle of "architecture.tag", verify it, convert it, and keep the result where `create` finds it.
 
     cache_dir: None is the Hub client's folder for other libraries. arrived: told how many bytes came, and of how many.
-    What is there already and sound is kept.
+    What is there already, sound and made as it would be made now, is kept, unless `force` says to make it again.
     Raises UnknownModel, SpecError, WeightsError: not found, offline, download failed, corrupt, does not fit.
     """
     spec, weights = registry.default.find(name)
@@ -61,8 +65,8 @@ def convert_tag(
         why = "names no weights" if weights is None else "needs no conversion"
         raise SpecError(f"{name} {why}", hint=f"convert {' or '.join(needing)}" if needing else f"zoo.create({name!r})")
     name, wanted = f"{spec.full_name}.{weights.tag}", _wanted(spec, weights)
-    conversions = Conversions(cache_dir)
-    if (found := _usable(conversions, name, weights.origin, wanted)) is not None:
+    conversions, layouts = Conversions(cache_dir), layouts_of(spec, weights)
+    if not force and (found := _usable(conversions, name, weights.origin, layouts, wanted)) is not None:
         return found
     if hub_folder.offline():
         raise WeightsOffline(
@@ -70,15 +74,14 @@ def convert_tag(
             hint=f"unset it once and run `zoo convert {name}`",
         )
     with conversions.turn(name) as work:
-        if (found := _usable(conversions, name, weights.origin, wanted)) is not None:
+        if not force and (found := _usable(conversions, name, weights.origin, layouts, wanted)) is not None:
             return found  # another process was faster
         source = work / "source"
         with source.open("wb") as stream:
             source_sha256 = download(weights.origin["url"], stream, limit=max_download(), arrived=arrived)
         _check_digest(name, weights.origin, source_sha256)
-        layouts = {weights.layout: spec.layouts[weights.layout]} if weights.layout in spec.layouts else spec.layouts
         made = _convert(source, work, name, wanted, layouts)
-        kept = conversions.keep(made.path, _provenance(name, weights.origin, source_sha256, made))
+        kept = conversions.keep(made.path, _provenance(name, weights.origin, layouts, source_sha256, made))
         return replace(made, path=kept.path)
 
 
@@ -150,9 +153,11 @@ def _check_fit(file: Path, wanted: Wanted, name: str) -> None:
     compare(shapes, SafetensorsFile(file).shapes, f"{file} does not fit {name}")
 
 
-def _usable(conversions: Conversions, name: str, origin: Mapping[str, str], wanted: Wanted) -> Converted | None:
+def _usable(
+    conversions: Conversions, name: str, origin: Mapping[str, str], layouts: Mapping[str, str], wanted: Wanted
+) -> Converted | None:
     """What is there already, unless it is damaged or the model has changed since."""
-    found = conversions.find(name, origin)
+    found = conversions.find(name, origin, layouts)
     if found is None or found.problem():
         return None
     with contextlib.suppress(WeightsError):
@@ -175,5 +180,8 @@ def _check_digest(name: str, origin: Mapping[str, str], sha256: str) -> None:
         )
 
 
-def _provenance(name: str, origin: Mapping[str, str], source_sha256: str, made: Converted) -> Provenance:
-    return Provenance(name, origin["url"], source_sha256, made.sha256, made.size, made.layout, torch.__version__)
+def _provenance(
+    name: str, origin: Mapping[str, str], layouts: Mapping[str, str], source_sha256: str, made: Converted
+) -> Provenance:
+    version = torch.__version__
+    return Provenance(name, origin["url"], source_sha256, made.sha256, made.size, made.layout, version, layouts)

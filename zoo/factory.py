@@ -15,6 +15,7 @@ from zoo.contract import VideoModel
 from zoo.errors import PluginError, SpecError, UnknownModel, WeightsMismatch, WeightsNotFound, ZooError
 from zoo.spec import ModelSpec, Weights
 from zoo.weights.assign import load_into
+from zoo.weights.conversions import layouts_of
 from zoo.weights.fetch import Fetched, fetch
 from zoo.weights.repository import Repository, is_repository, open_repository
 from zoo.weights.safetensors_file import SafetensorsFile
@@ -71,7 +72,7 @@ def create(
         if (found := _choose(spec, chosen, pretrained)) is None:
             return place(_instantiate(spec, num_classes, kwargs), device, dtype).eval()
         weights = found
-        file = fetch(weights, name=f"{spec.full_name}.{weights.tag}", endpoint=endpoint, cache_dir=cache_dir)
+        file = _fetched(spec, weights, endpoint, cache_dir)
     model = _with_weights(spec, weights, file, kwargs, device, dtype)
     _adopt(model, weights, opened)
     if num_classes is not None and num_classes != model.num_classes:
@@ -102,7 +103,7 @@ def load(
     name = spec.full_name if spec else type(model).__name__
     if isinstance(source, str) and spec is not None and source in spec.weights:
         weights = spec.weights[source]
-        file = fetch(weights, name=f"{name}.{source}", endpoint=endpoint, cache_dir=cache_dir)
+        file = _fetched(spec, weights, endpoint, cache_dir)
         _assign(model, file, weights.layout)
         _adopt(model, weights)
         return model
@@ -169,6 +170,11 @@ def _registered(opened: Repository) -> ModelSpec:
             hint=f"its options are {', '.join(sorted(options))}",
         )
     return spec
+
+
+def _fetched(spec: ModelSpec, weights: Weights, endpoint: str | None, cache_dir: str | Path | None) -> Fetched:
+    name, layouts = f"{spec.full_name}.{weights.tag}", layouts_of(spec, weights)
+    return fetch(weights, name=name, layouts=layouts, endpoint=endpoint, cache_dir=cache_dir)
 
 
 def _with_weights(

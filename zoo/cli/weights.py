@@ -53,9 +53,16 @@ def download_command(names: Sequence[str], cache_dir: Path | None) -> None:
 @click.option("--model", help="For a file: the architecture that it is of, or architecture.tag.")
 @click.option("--key", default="", help="For a file: where its tensors are, such as model_ema.")
 @click.option("--num-classes", type=click.IntRange(0), help="For a file: its classes, if not the architecture's.")
+@click.option("--force", is_flag=True, help="For a tag: download and convert it even if that was done already.")
 @cache_dir
 def convert_command(
-    source: str, output: Path | None, model: str | None, key: str, num_classes: int | None, cache_dir: Path | None
+    source: str,
+    output: Path | None,
+    model: str | None,
+    key: str,
+    num_classes: int | None,
+    force: bool,
+    cache_dir: Path | None,
 ) -> None:
     """Make safetensors of published pickles, in a process of its own that runs no code from them.
 
@@ -69,8 +76,10 @@ def convert_command(
         from zoo.convert import convert_tag
 
         with _downloading(source) as arrived:
-            made = convert_tag(source, cache_dir=cache_dir, arrived=arrived)
+            made = convert_tag(source, cache_dir=cache_dir, arrived=arrived, force=force)
     else:
+        if force:
+            raise click.UsageError("--force is for tags; a file is never written over")
         if model is None:
             raise click.UsageError("say of which architecture the file is: --model NAME")
         from zoo.convert import convert_file
@@ -142,6 +151,7 @@ COMMANDS = (download_command, convert_command, cache_command)
 
 
 def _download(name: str, cache_dir: Path | None) -> Path:
+    from zoo.weights.conversions import layouts_of
     from zoo.weights.fetch import fetch
     from zoo.weights.repository import is_repository, open_repository
     from zoo.weights.source import HUB
@@ -155,7 +165,9 @@ def _download(name: str, cache_dir: Path | None) -> Path:
         if spec.default_tag is None:
             raise WeightsNotFound(f"{name} has no default weights", hint=f"its tags are {', '.join(spec.weights)}")
         weights = spec.weights[spec.default_tag]
-    return fetch(weights, name=f"{spec.full_name}.{weights.tag}", cache_dir=cache_dir).path
+    return fetch(
+        weights, name=f"{spec.full_name}.{weights.tag}", layouts=layouts_of(spec, weights), cache_dir=cache_dir
+    ).path
 
 
 @contextmanager
@@ -172,11 +184,14 @@ def _downloading(name: str) -> Iterator[Callable[[int, int], None]]:
 
 def _used_by(facts: Provenance) -> tuple[str, ...]:
     """The model that a converted file is of, if there still is one and it is published as it was."""
+    from zoo.weights.conversions import layouts_of
+
     try:
-        weights = registry.default.find(facts.model)[1]
+        spec, weights = registry.default.find(facts.model)
     except ZooError:
         return ()
-    same = weights is not None and weights.origin is not None and facts.is_of(weights.origin)
+    origin = weights.origin if weights else None
+    same = weights is not None and origin is not None and facts.is_of(origin, layouts_of(spec, weights))
     return (facts.model,) if same else ()
 
 

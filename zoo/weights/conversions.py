@@ -19,17 +19,22 @@ from pathlib import Path
 from typing import Self
 
 from zoo.errors import WeightsDownloadError
-from zoo.spec import SHA256
+from zoo.spec import SHA256, ModelSpec, Weights
 from zoo.weights import hub_folder
 from zoo.weights.cached import file_problem
 
 FOLDER, PROVENANCE, INCOMING, LOCK = "converted", "provenance.json", "incoming-", ".lock"
+CONVERTER = 1  # raised when `zoo.weights.pickled` makes other tensors of the same file
 LOCK_WAIT = 3600.0  # seconds; whoever holds the lock downloads within limits and converts within limits
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a converted file is from, and what it is. model: architecture.tag. torch: the version that unpickled it."""
+    """Where a converted file is from, how it was made, and what it is.
+
+    model: architecture.tag. layout: the one that its tensors had. layouts: those that could be chosen from, as in
+    ModelSpec. torch: the version that unpickled it. converter: CONVERTER of that time.
+    """
 
     model: str
     source_url: str
@@ -38,6 +43,8 @@ class Provenance:
     size: int
     layout: str
     torch: str
+    layouts: Mapping[str, str]
+    converter: int = CONVERTER
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -50,9 +57,15 @@ class Provenance:
         sound = all(isinstance(digest, str) and SHA256.fullmatch(digest) for digest in digests)
         return found if sound and isinstance(found.size, int) and isinstance(found.model, str) else None
 
-    def is_of(self, origin: Mapping[str, str]) -> bool:
-        """Whether this is what the origin says today."""
-        return self.source_url == origin["url"] and self.source_sha256.startswith(origin.get("sha256", ""))
+    def is_of(self, origin: Mapping[str, str], layouts: Mapping[str, str]) -> bool:
+        """Whether converting again would make the same: of what the origin says today, read by the same functions."""
+        same_file = self.source_url == origin["url"] and self.source_sha256.startswith(origin.get("sha256", ""))
+        return same_file and self.layouts == layouts and self.converter == CONVERTER
+
+
+def layouts_of(spec: ModelSpec, weights: Weights) -> dict[str, str]:
+    """Which layouts the tensors of these weights may have: the declared one, else any of the model's."""
+    return {weights.layout: spec.layouts[weights.layout]} if weights.layout in spec.layouts else dict(spec.layouts)
 
 
 @dataclass(frozen=True)
@@ -77,10 +90,10 @@ class Conversions:
     def __init__(self, cache_dir: str | Path | None = None) -> None:
         self.folder = hub_folder.assets(cache_dir) / FOLDER
 
-    def find(self, model: str, origin: Mapping[str, str]) -> Conversion | None:
+    def find(self, model: str, origin: Mapping[str, str], layouts: Mapping[str, str]) -> Conversion | None:
         """What was made of this origin for "architecture.tag", sound or not."""
         found = self._at(self._folder(model))
-        return found if found and found.provenance.model == model and found.provenance.is_of(origin) else None
+        return found if found and found.provenance.model == model and found.provenance.is_of(origin, layouts) else None
 
     def all(self) -> list[Conversion]:
         return [found for folder in sorted(self.folder.glob("*")) if (found := self._at(folder))]

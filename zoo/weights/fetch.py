@@ -41,20 +41,21 @@ def fetch(
     weights: Weights | str | Path,
     *,
     name: str = "",
+    layouts: Mapping[str, str] | None = None,
     endpoint: str | None = None,
     cache_dir: str | Path | None = None,
     token: str | bool | None = None,
 ) -> Fetched:
     """The verified file behind weights, "hf://owner/repo/file@revision", "pkg://package/path" or a local path.
 
-    name: of the model, for the text of errors and to find what was converted for it.
+    name: of the model, for the text of errors. name, layouts (`conversions.layouts_of`): find what was converted.
     endpoint, cache_dir, token: of the Hub; None is what its client has.
     Raises WeightsError: not found, no access, offline, download failed, corrupt.
     """
     if not isinstance(weights, Weights):
         weights = Weights(source=str(weights))
     if weights.origin is not None:
-        return _converted(weights.origin, name, cache_dir)
+        return _converted(weights.origin, name, layouts or {}, cache_dir)
     if weights.source.startswith(HUB):
         hub = Hub(endpoint, cache_dir, token)
         file = HubFile.parse(weights.source)
@@ -65,13 +66,15 @@ def fetch(
     return Fetched(path, weights.sha256, reviewed=weights.pinned)
 
 
-def _converted(origin: Mapping[str, str], name: str, cache_dir: str | Path | None) -> Fetched:
+def _converted(
+    origin: Mapping[str, str], name: str, layouts: Mapping[str, str], cache_dir: str | Path | None
+) -> Fetched:
     """What `zoo convert` has made of a pickle. Every value of it was looked at then."""
     command = f"zoo convert {name}" + (f" --cache-dir {cache_dir}" if cache_dir else "")
-    found = Conversions(cache_dir).find(name, origin)
+    found = Conversions(cache_dir).find(name, origin, layouts)
     if found is None:
         raise WeightsNotFound(
-            f"{name} is published as a pickle only, which has not been converted on this machine",
+            f"{name} is published as a pickle only, which has not been converted on this machine as zoo does it now",
             hint=f"run `{command}` once; it downloads {origin['url']}",
         )
     if problem := found.problem():
