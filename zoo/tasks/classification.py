@@ -193,6 +193,11 @@ def run(
 ) -> Prediction:
     """See `zoo.predict`."""
     check_top_k(top_k)
+    if getattr(model, "num_classes", None) == 0:
+        raise SpecError(
+            f"{_who(model)['model']} has no classifier, so that there is nothing to predict",
+            hint="zoo.embed gives its features; num_classes=N makes a new, untrained classifier",
+        )
     protocol = protocol_of(model)
     footage = open_footage(video, fps=fps)
     spans = None if window is None and stride is None else sliding(footage.duration_s, window, stride)
