@@ -71,11 +71,17 @@ def predict_command(
     """
     from zoo.tasks import as_model
 
-    stream: bool,
-    report: Path | None,
-    overlay: Path | None,
-    sheet: Path | None,
-    **live: Any,
+    if stream:
+        if stride is not None:
+            raise click.UsageError("with --stream it is --rate that says how often")
+        if report or overlay or sheet:
+            raise click.UsageError("--report, --overlay and --sheet are of videos, not of streams")
+        view = "fast" if views == "card" else _views(views)
+        follow(videos, model, device, as_json, top_k=top_k, window=window, views=view, **live)
+        return
+    if set_options := [name for name, value in live.items() if value not in (None, ())]:
+        raise click.UsageError(f"--{set_options[0].replace('_', '-')} goes with --stream")
+    pictures = Pictures(videos, {"report": report, "overlay": overlay, "sheet": sheet})
     options = {"top_k": top_k, "views": _views(views), "window": window, "stride": stride}
     network = as_model(model, device)
     failed = 0
