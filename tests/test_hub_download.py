@@ -35,6 +35,8 @@ from faulty_hub import (
 import zoo
 from zoo.errors import WeightsCorrupt, WeightsDownloadError, WeightsMismatch
 from zoo.weights.fetch import fetch
+from zoo.weights.hub import plain_http, within
+from zoo.weights.hub_errors import TooSlow
 
 
 def test_01_a_pinned_file_costs_one_download_and_then_no_request(hub, create, cache):
@@ -220,6 +222,49 @@ def test_11_a_hub_that_does_not_answer_is_an_error_within_the_time_limit(hub, cr
     start = time.monotonic()
     refused(create, WeightsDownloadError, "in time")
     assert time.monotonic() - start < 2.0
+
+
+def dripping(request, response):
+    """The right bytes, one at a time, each well within the client's limit."""
+    data = response.body
+
+    def chunks():
+        for i in range(200):
+            yield data[i : i + 1]
+            time.sleep(0.02)
+
+    response.body = chunks()
+    return response
+
+
+def test_11_a_hub_that_drips_is_not_waited_for(hub, create, cache, monkeypatch):
+    monkeypatch.setattr("zoo.weights.hub.GRACE", 0.3)
+    monkeypatch.setattr("zoo.weights.hub.SLOWEST", 1 << 40)
+    hub.breaks(dripping, "GET")
+    start = time.monotonic()
+    refused(create, WeightsDownloadError, "too slow")
+    assert time.monotonic() - start < 2.0
+
+
+def test_11_an_answer_in_drops_has_a_limit_in_all(monkeypatch):
+    with pytest.raises(TooSlow, match="not done after 0 s"):
+        within(0.05, lambda: time.sleep(1))
+    with pytest.raises(KeyError):
+        within(5, lambda: {}["a"])
+    assert within(5, lambda: None) is None
+
+
+def test_xet_is_off_while_any_thread_downloads(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    from huggingface_hub import constants
+
+    first, second = plain_http(), plain_http()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert constants.HF_HUB_DISABLE_XET
+    second.__exit__(None, None, None)
+    assert not constants.HF_HUB_DISABLE_XET
 
 
 def test_12_nobody_there_is_an_error_within_the_same_limit(create, hub, cache):

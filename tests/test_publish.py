@@ -113,6 +113,10 @@ def test_35_publishing_again_makes_no_commit_and_publishing_another_makes_one(hu
     with pytest.raises(PublishError, match="tags do not move"):
         publish(model, tag="v1")
     assert commits(hub) == 2
+    hub.add(REPO, {"notes.txt": b"somebody's"})
+    assert publish(model, tag="v2") == second, "main has moved, and the tag is still what it was"
+    assert publish(tag="v1") == first
+    assert commits(hub) == 3
 
 
 @pytest.mark.parametrize("others", [{"config.json": b"{}"}, {"notes.txt": b"hello"}], ids=["ours", "another"])
@@ -177,6 +181,10 @@ def test_39_secrets_extra_files_and_what_is_not_right_are_refused_before_any_req
         "a licence nobody knows": (None, {"license": "mine"}, "'mine'"),
         "no data": (None, {"training_data": ""}, "training_data="),
         "a secret": (None, {"description": "my key is hf_" + "a1B2" * 9}, "secret"),
+        "a service's key": (None, {"description": "sk-proj-" + "aB3" * 16}, "secret"),
+        "Google's key": (None, {"description": "AIza" + "a1B2c" * 7}, "secret"),
+        "GitLab's key": (None, {"description": "glpat-" + "a1B2c" * 4}, "secret"),
+        "a password": (None, {"description": "from https://user:hunter2@example.org/d"}, "secret"),
         "a secret label": (leaking, {}, "secret"),
         "a private key": (None, {"training_data": "-----BEGIN RSA PRIVATE KEY-----"}, "secret"),
         "unprintable": (None, {"description": "a\x07"}, "cannot be described"),

@@ -57,7 +57,7 @@ def test_a_broken_plugin_is_a_record_and_disturbs_nobody(site, monkeypatch, code
         Registry().list_models()
 
 
-def test_seven_broken_plugins_at_once_leave_the_others_working(site):
+def test_33_seven_broken_plugins_at_once_leave_the_others_working(site):
     for i, (code, _) in enumerate(BROKEN.values()):
         site(f"zoo-bad{i}", {f"bad{i}": f"bad_plugin{i}"}, **{f"bad_plugin{i}": code})
     site("zoo-acme", {"acme": "acme_plugin"}, acme_plugin=GOOD.format("x3d_s"))
@@ -115,7 +115,7 @@ def test_a_plugin_without_models_is_noted(site):
     assert Registry().plugin("acme").notes == ["describes no models"]
 
 
-def test_whoever_takes_our_plugin_name_is_named_and_ignored(site):
+def test_33_whoever_takes_our_plugin_name_is_named_and_ignored(site):
     site("aaa-squatter", {"cnn": "squatter"}, squatter=GOOD.format("evil"))
     registry = Registry()
     with pytest.warns(PluginWarning, match=r"Video_Zoo 1\.0 keeps it, aaa-squatter 1\.0 is ignored"):
@@ -157,6 +157,14 @@ def test_zoo_plugins_selects_before_import(site, monkeypatch, selection, names):
     monkeypatch.setenv("ZOO_PLUGINS", selection)
     assert Registry().list_models() == names
     assert ("acme_plugin" in sys.modules) == ("acme/x3d_s" in names)
+
+
+def test_33_a_plugin_that_hangs_is_switched_off_before_it_is_imported(site, monkeypatch):
+    # Within one process nothing can end it; what zoo does is not to start it.
+    site("zoo-bad", {"bad": "hanging_plugin"}, hanging_plugin="while True: pass")
+    site("zoo-acme", {"acme": "acme_plugin"}, acme_plugin=GOOD.format("x3d_s"))
+    monkeypatch.setenv("ZOO_PLUGINS", "-bad")
+    assert Registry().list_models() == ["acme/x3d_s", "r3d_18"]
 
 
 def test_zoo_plugins_with_an_unknown_name_warns(site, monkeypatch):
@@ -328,7 +336,7 @@ EVIL = {
 
 
 @pytest.mark.parametrize(("code", "message"), EVIL.values(), ids=EVIL)
-def test_odd_exceptions_are_isolated_too(site, code, message):
+def test_33_odd_exceptions_are_isolated_too(site, code, message):
     site("zoo-bad", {"bad": "bad_plugin"}, bad_plugin=code)
     registry = Registry()
     with pytest.warns(PluginWarning, match=message):

@@ -12,6 +12,7 @@ import torch
 from faulty_hub import FILE, LABELS, REPO, tiny_bytes, tree
 from hypothesis import given
 from hypothesis import strategies as st
+from models import Tiny
 from safetensors.torch import load
 
 import zoo
@@ -236,6 +237,26 @@ def test_32_options_come_only_from_the_builder_and_its_refusal_is_the_configs_fa
     (folder / "config.json").write_bytes(config(kwargs={"width": 16_000}))
     with pytest.raises(WeightsMismatch, match=r"of another shape|cannot be built"):
         zoo.create(f"local-dir:{folder}")
+
+
+class Table(Tiny):
+    """Its table is computed, and as large as the options say."""
+
+    def __init__(self, *, num_classes: int = 5, width: int = 4, rows: int = 1) -> None:
+        super().__init__(num_classes=num_classes, width=width)
+        if not torch.empty(0).is_meta and rows > 1:
+            pytest.fail("takes memory")
+        self.register_buffer("table", torch.zeros(rows, 16_384), persistent=False)
+
+
+@pytest.mark.parametrize("layouts", [{}, {"theirs": "models:renamed"}], ids=["own names", "layouts"])
+def test_32_a_network_that_the_file_cannot_be_of_takes_no_memory(folder, layouts):
+    zoo.register(zoo.ModelSpec(name="tiny", builder=Table, layouts=layouts))
+    (folder / "config.json").write_bytes(config(kwargs={"rows": 16_000}))
+    with pytest.raises(WeightsMismatch, match=r"takes 1,\d+,\d+,\d+ bytes"):
+        zoo.create(f"local-dir:{folder}")
+    (folder / "config.json").write_bytes(config(kwargs={"rows": 1}))
+    zoo.create(f"local-dir:{folder}")
 
 
 def test_an_option_that_catches_all_is_not_a_declared_one(folder):

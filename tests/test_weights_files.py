@@ -17,9 +17,10 @@ from models import Tiny
 from safetensors.torch import save_file
 
 import zoo
-from zoo.errors import PluginError, WeightsCorrupt, WeightsError, WeightsMismatch
+from zoo.errors import PluginError, SpecError, WeightsCorrupt, WeightsError, WeightsMismatch, WeightsNotFound
 from zoo.testing import perturb
 from zoo.weights.assign import load_into
+from zoo.weights.fetch import max_download
 from zoo.weights.safetensors_file import SafetensorsFile
 
 CHILD = """
@@ -88,7 +89,7 @@ def test_26_any_change_of_a_good_file_gives_an_error_or_a_whole_model(tmp_path_f
     except WeightsError:
         assert model.w.tolist() == [0.0, 0.0]
     else:
-        assert model.w.shape == (2,)
+        assert model.w.detach().numpy().tobytes() == bytes(content[-8:])
 
 
 @pytest.fixture
@@ -224,6 +225,66 @@ def test_numbers_whose_sum_is_too_large_are_still_numbers(tmp_path):
     model = torch.nn.ParameterDict({"w": torch.zeros(2)})
     load_into(model, SafetensorsFile(tmp_path / "large.safetensors"), name="large", finite=True)
     assert torch.equal(model["w"], large["w"])
+
+
+class Tied(zoo.VideoModel):
+    """Two layers with one weight, and a buffer of infinities, as of a mask."""
+
+    def __init__(self, *, num_classes: int = 4) -> None:
+        super().__init__()
+        self.num_classes = self.num_features = num_classes
+        self.a, self.b = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+        self.b.weight = self.a.weight
+        self.register_buffer("mask", torch.full((2,), -torch.inf))
+
+
+def test_one_parameter_under_two_names_gets_one_value_and_stays_one(tiny):
+    state = {key: tensor.clone() for key, tensor in perturb(Tied()).state_dict().items()}
+    state["mask"] = Tied().mask
+    path = tiny.save(state)
+    zoo.register(zoo.ModelSpec(name="tied", builder=Tied, weights={"t": zoo.Weights(source=str(path), num_classes=4)}))
+    for model in (zoo.create("local/tied.t"), zoo.load(zoo.build("local/tied"), path)):
+        assert model.a.weight is model.b.weight
+        assert torch.equal(model.a.weight, state["a.weight"])
+        assert model.a.weight.requires_grad
+    tiny.save({**state, "b.weight": state["b.weight"] + 1})
+    model = zoo.build("local/tied")
+    before = model.a.weight.clone()
+    for attempt in (lambda: zoo.create("local/tied.t"), lambda: zoo.load(model, path)):
+        with pytest.raises(WeightsMismatch, match=r"a\.weight and b\.weight are one tensor"):
+            attempt()
+    assert torch.equal(model.a.weight, before)
+
+
+def test_27_a_statistic_that_is_no_number_is_refused_too(tiny, state):
+    state["stem.1.running_var"][0] = float("nan")
+    with pytest.raises(WeightsCorrupt, match=r"running_var holds NaN"):
+        zoo.load(tiny(), tiny.save(state))
+
+
+def test_paths_that_cannot_be_are_errors_with_a_next_step(tiny, monkeypatch, tmp_path):
+    model = tiny()
+    (tmp_path / "config.json").symlink_to("/proc/self/mem")  # is there, and cannot be read
+    wrong = [
+        "x" * 5000 + ".safetensors",
+        "~nosuchuser/x.safetensors",
+        "local-dir:~nosuchuser/x",
+        f"local-dir:{'x' * 5000}",
+    ]
+    wrong += [f"local-dir:{tmp_path}", "pkg://.x/y.safetensors", "pkg://json.decoder/y.safetensors"]
+    wrong += ["pkg://zoo//etc/hostname", "pkg://zoo/../README.md", "pkg://a..b/y.safetensors"]
+    for source in wrong:
+        with pytest.raises(WeightsNotFound) as caught:
+            zoo.load(model, source)
+        assert caught.value.hint
+    tiny(t=zoo.Weights(source="/proc/self/mem", sha256="0" * 64))
+    with pytest.raises(WeightsNotFound, match="cannot be read"):
+        zoo.create("local/tiny.t")
+    with pytest.raises(SpecError, match="a tag, a path"):
+        zoo.load(model, 5)
+    monkeypatch.setenv("ZOO_MAX_DOWNLOAD", "²")
+    with pytest.raises(SpecError, match="a number of bytes"):
+        max_download()
 
 
 def test_30_what_was_renamed_is_named(outcomes):

@@ -16,19 +16,20 @@ from zoo.errors import SpecError, WeightsCorrupt, WeightsError, WeightsNotFound,
 from zoo.factory import build
 from zoo.spec import ModelSpec, Weights
 from zoo.weights import hub_folder
-from zoo.weights.assign import compare
+from zoo.weights.assign import compare, must_be_finite
 from zoo.weights.cached import digest_of
 from zoo.weights.conversions import Conversions, Provenance, layouts_of
 from zoo.weights.fetch import max_download
 from zoo.weights.isolate import convert_in_child
 from zoo.weights.safetensors_file import SafetensorsFile
 from zoo.weights.skip_init import skip_init
+from zoo.weights.source import at_home
 from zoo.weights.web import download
 
 OUTPUT = "model.safetensors"
 SHA256_LIKE = "0" * 64
 
-Wanted = dict[str, tuple[list[int], str, bool]]  # shape, dtype, whether it is a parameter
+Wanted = dict[str, tuple[list[int], str, bool]]  # shape, dtype, whether it holds numbers only
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def convert_file(
     "model_ema". num_classes: of the file, where it is not the architecture's.
     Raises UnknownModel, SpecError, WeightsError: not found, corrupt, does not fit.
     """
-    source, output = Path(source).expanduser(), Path(output).expanduser()
+    source, output = at_home(source), at_home(output)
     spec, weights = registry.default.find(model)
     _check_paths(source, output)
     wanted = _wanted(spec, weights, num_classes)
@@ -127,9 +128,9 @@ def _wanted(spec: ModelSpec, weights: Weights | None, num_classes: int | None = 
         num_classes = weights.num_classes
     with skip_init():
         model = build(spec.full_name, num_classes=num_classes, **(weights.kwargs if weights else {}))
-    parameters = {key for key, _ in model.named_parameters()}
+    finite = must_be_finite(model)
     return {
-        key: (list(tensor.shape), str(tensor.dtype).removeprefix("torch."), key in parameters)
+        key: (list(tensor.shape), str(tensor.dtype).removeprefix("torch."), key in finite)
         for key, tensor in model.state_dict().items()
     }
 

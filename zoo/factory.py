@@ -14,12 +14,15 @@ from zoo import registry
 from zoo.contract import VideoModel
 from zoo.errors import PluginError, SpecError, UnknownModel, WeightsMismatch, WeightsNotFound, ZooError
 from zoo.spec import ModelSpec, Weights
-from zoo.weights.assign import load_into
+from zoo.weights.assign import compare, load_into
 from zoo.weights.conversions import layouts_of
 from zoo.weights.fetch import Fetched, fetch
 from zoo.weights.repository import Repository, is_repository, open_repository
 from zoo.weights.safetensors_file import SafetensorsFile
 from zoo.weights.skip_init import skip_init
+
+# Bytes of a network from a repository, by those of its file: which may hold halves, and not what is computed.
+LARGEST_GROWTH, SPARE = 4, 64 << 20
 
 
 def build(name: str, *, num_classes: int | None = None, **kwargs: Any) -> VideoModel:
@@ -73,6 +76,8 @@ def create(
             return place(_instantiate(spec, num_classes, kwargs), device, dtype).eval()
         weights = found
         file = _fetched(spec, weights, endpoint, cache_dir)
+    if opened is not None:
+        _check_size(spec, weights, kwargs, file)
     model = _with_weights(spec, weights, file, kwargs, device, dtype)
     _adopt(model, weights, opened)
     if num_classes is not None and num_classes != model.num_classes:
@@ -118,6 +123,8 @@ def load(
         _assign(model, opened.file())
         _adopt(model, opened.weights, opened)
         return model
+    if not isinstance(source, str | Path):
+        raise SpecError(f"load(model, {source!r:.80})", hint="a tag, a path, or text that says where the weights are")
     path_like = isinstance(source, Path) or any(mark in source for mark in ("/", "\\", "."))
     if not path_like:
         tags = ", ".join(spec.weights) if spec else ""
@@ -175,6 +182,25 @@ def _registered(opened: Repository) -> ModelSpec:
 def _fetched(spec: ModelSpec, weights: Weights, endpoint: str | None, cache_dir: str | Path | None) -> Fetched:
     name, layouts = f"{spec.full_name}.{weights.tag}", layouts_of(spec, weights)
     return fetch(weights, name=name, layouts=layouts, endpoint=endpoint, cache_dir=cache_dir)
+
+
+def _check_size(spec: ModelSpec, weights: Weights, kwargs: dict[str, Any], file: Fetched) -> None:
+    """Refuse options that make a network which the file cannot be of, before that network takes any memory."""
+    try:
+        with torch.device("meta"):
+            model = _instantiate(spec, weights.num_classes, {**weights.kwargs, **kwargs}, initialise=False)
+    except Exception:
+        return  # the same comes out below and is told there, unless it is only that nobody has tried meta
+    found, size = SafetensorsFile(file.path).shapes, file.path.stat().st_size
+    if not spec.layouts:
+        wanted = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+        compare(wanted, found, f"{file.path} does not fit {spec.full_name}")
+    needed = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+    if needed > LARGEST_GROWTH * size + SPARE:
+        raise WeightsMismatch(
+            f"{spec.full_name} built as {weights.tag} says takes {needed:,} bytes, and {file.path} has {size:,}",
+            hint="tell the author of the weights",
+        )
 
 
 def _with_weights(

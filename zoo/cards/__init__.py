@@ -178,9 +178,21 @@ def _provenance(weights: Weights, repo: str | None) -> Iterator[tuple[str, str]]
         yield "its layout", text(weights.origin["format"])
     yield "sha256", code(weights.sha256)
     yield "size", f"{weights.size:,} bytes" if weights.size else ""
-    yield "pinned", "yes: other bytes are refused" if weights.pinned else "no: no sha256 of the file is known here"
+    yield "pinned", _pinned(weights)
     yield "layout", text(weights.layout)
     yield "more", link(weights.url)
+
+
+def _pinned(weights: Weights) -> str:
+    if weights.pinned:
+        return "yes: other bytes are refused"
+    digits = len(weights.origin.get("sha256", "")) if weights.origin else 0
+    known = {
+        0: "no sha256 of the file is known here",
+        64: "other bytes of what is published are refused; the converted file is made on your machine",
+    }
+    part = f"only the first {digits} digits of the sha256 of what is published are known, and are checked"
+    return f"no: {known.get(digits, part)}"
 
 
 def _limits(spec: ModelSpec, weights: Weights | None, repo: str | None) -> Iterator[str]:
@@ -196,7 +208,8 @@ def _limits(spec: ModelSpec, weights: Weights | None, repo: str | None) -> Itera
     if any(metric.origin == "published" for metric in weights.metrics):
         yield "Published figures are quoted. They were not measured again here, and hold for all views of the protocol."
     if not weights.pinned and repo is None:
-        yield "The file is not pinned, so it may not be the one that the published figures are of."
+        figures = "the published figures are of" if weights.metrics else "is described here"
+        yield f"The file is not pinned, so it may not be the one that {figures}."
     if spec.task != "classification" or weights.num_classes == 0:
         return
     protocol = weights.preprocessing or spec.preprocessing

@@ -7,6 +7,7 @@ either as before or complete, and the same call goes on from there.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def publish(
     endpoint, token: of the Hub; None is what its client has (HF_ENDPOINT, `hf auth login`).
     private: a new repository is only for you; False makes it public once all has arrived.
     dry_run: check everything, say what would change, and change nothing.
-    tag: a name for this commit, such as "v1"; it never moves.
+    tag: a name for this commit, such as "v1"; it never moves. Where it means the same files already, all is done.
     license, training_data, description, metrics: of these weights. Registered weights, and those of a folder, bring
     their own; trained ones need at least the first two. Licences go by the Hub's names, such as "cc-by-4.0".
     tell: called with the plan and with each step, as text; if not given, the logger "zoo" has them.
@@ -104,11 +105,14 @@ def _plan(folder: Folder, remote: HubRepository, *, private: bool, tag: str | No
             f"{remote.page} is public, and what is published there can be seen by everybody",
             hint="say private=False (--public) if that is meant, or choose another repository",
         )
-    if state and tag and (meant := remote.tags().get(tag)) and (plan.changes or meant != state.head):
-        raise PublishError(
-            f"{remote.page}: the tag {tag!r} is at {meant} already, which is something else",
-            hint="tags do not move; choose another",
-        )
+    if state and tag and (meant := remote.tags().get(tag)):
+        tagged = state if meant == state.head else remote.state(meant)
+        plan = dataclasses.replace(plan, state=tagged)
+        if plan.changes:
+            raise PublishError(
+                f"{remote.page}: the tag {tag!r} is at {meant} already, which is something else",
+                hint="tags do not move; choose another",
+            )
     return plan
 
 

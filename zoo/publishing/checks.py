@@ -17,9 +17,10 @@ from zoo.publishing.subject import Subject
 from zoo.weights.assign import some
 from zoo.weights.repository import CONFIG, IN_FOLDER
 
-# Keys that people paste by mistake: of the Hub, of GitHub, of Amazon, and private ones.
+# Keys that people paste by mistake: of the Hub, GitHub, Amazon, AI services, Google, GitLab; private ones; passwords.
 SECRET = re.compile(
     r"hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{30,}|AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|\bsk-[A-Za-z0-9_-]{20,}|\bAIza[\w-]{35}|\bglpat-[\w-]{20,}|://[^\s/:@]+:[^\s/@]+@"
 )
 
 

@@ -30,7 +30,8 @@ def load_into(
 
     fresh: nobody knows the model's parameters yet, so that the file's tensors can take their place without a copy.
     layouts: other ways to name the tensors than the model's, as in ModelSpec. device, dtype: None keeps the model's.
-    finite: parameters must hold numbers only, for files that nobody has reviewed.
+    finite: parameters, and buffers that are numbers in the model, must hold numbers only, for files that nobody has
+    reviewed. Parameters that are one under several names get one value, and stay one.
     Raises WeightsMismatch or WeightsCorrupt, before the model is touched, unless names, shapes and kinds are its own.
     """
     wanted = model.state_dict()
@@ -41,18 +42,47 @@ def load_into(
         shapes = {key: tuple(tensor.shape) for key, tensor in source.items()}
         what = f"{file.path}, read as layout {layout!r}, does not fit {name}"
     compare({key: tuple(t.shape) for key, t in wanted.items()}, shapes, what)
-    parameters = {key for key, _ in model.named_parameters()} if finite else set()
-    tensors = {}
+    numbers = must_be_finite(model) if finite else set()
+    tensors: dict[str, Tensor] = {}
     for key, like in wanted.items():
         tensor = file.tensor(key) if source is None else source[key]
-        if key in parameters and not _all_finite(tensor):
+        if key in numbers and not _all_finite(tensor):
             raise WeightsCorrupt(f"{file.path}: {_short(key)} holds NaN or infinity", hint="its training has diverged")
         tensors[key] = _as(tensor, like, f"{file.path}: {_short(key)}", device, dtype)
+    _tie(tensors, model, str(file.path), fresh=fresh)
     # A live model keeps its parameters, which an optimiser may hold; one that has just been built takes the file's.
     model.load_state_dict(tensors, strict=True, assign=fresh)
     left = [key for key, t in [*model.named_parameters(), *model.named_buffers()] if t.is_meta]
     if left and torch.device(device or "cpu").type != "meta":
         raise WeightsMismatch(f"{name}: {some(left)} got no values: they are neither in the file nor computed")
+
+
+def must_be_finite(model: nn.Module) -> set[str]:
+    """Names of what holds numbers only in a sound state dict. A mask may be a buffer of infinities: those are not."""
+    parameters = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+    own = model.state_dict()
+    return {
+        key
+        for key, tensor in own.items()
+        if tensor.is_floating_point() and (key in parameters or tensor.is_meta or _all_finite(tensor))
+    }
+
+
+def _tie(tensors: dict[str, Tensor], model: nn.Module, what: str, *, fresh: bool) -> None:
+    """See to it that what is one tensor in the model gets one value. fresh: and one new parameter."""
+    names: dict[int, list[str]] = {}
+    for key, own in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(own), []).append(key)
+    own = dict(model.named_parameters(remove_duplicate=False))
+    for first, *others in (aliases for aliases in names.values() if len(aliases) > 1):
+        if wrong := next((key for key in others if not torch.equal(tensors[key], tensors[first])), None):
+            raise WeightsMismatch(
+                f"{what}: {_short(first)} and {_short(wrong)} are one tensor in the model, and two in the file",
+                hint="is it a file of another model?",
+            )
+        if fresh and first in own:
+            one = nn.Parameter(tensors[first], requires_grad=own[first].requires_grad)
+            tensors |= dict.fromkeys([first, *others], one)
 
 
 def _all_finite(tensor: Tensor) -> bool:

@@ -17,7 +17,7 @@ from zoo.spec import Weights
 from zoo.weights.cached import CachedFile, digest_of
 from zoo.weights.conversions import Conversions
 from zoo.weights.hub import Hub, Remote
-from zoo.weights.source import HUB, PACKAGED, HubFile, local, packaged
+from zoo.weights.source import HUB, PACKAGED, HubFile, local, packaged, readable
 
 MAX_DOWNLOAD = 20 << 30  # bytes of a file whose size nobody has reviewed
 
@@ -158,7 +158,7 @@ def _accept(file: HubFile, remote: Remote, commit: str, sha256: str, size: int |
 def max_download() -> int:
     """Most bytes of a weights file that nobody has reviewed."""
     text = os.environ.get("ZOO_MAX_DOWNLOAD", "")
-    if text and not text.isdigit():
+    if text and not (text.isascii() and text.isdigit() and len(text) < 30):
         raise SpecError(f"ZOO_MAX_DOWNLOAD={text!r}", hint="a number of bytes")
     return int(text) if text else MAX_DOWNLOAD
 
@@ -192,12 +192,14 @@ def _download(file: HubFile, hub: Hub, entry: CachedFile, remote: Remote, wanted
 
 def _compare(path: Path, weights: Weights) -> None:
     """Hold a file that is not from the Hub to what is known about it."""
-    found = path.stat().st_size
+    with readable(path):
+        found = path.stat().st_size
+        digest = digest_of(path, like=weights.sha256) if weights.sha256 else ""
     if weights.size is not None and found != weights.size:
         raise WeightsCorrupt(
             f"{path} has {found} bytes instead of {weights.size}", hint="reinstall or get the file again"
         )
-    if weights.sha256 and (digest := digest_of(path, like=weights.sha256)) != weights.sha256:
+    if digest != weights.sha256:
         raise WeightsCorrupt(
             f"{path} is not the published file: its sha256 is {digest}, not {weights.sha256}",
             hint="reinstall or get the file again",

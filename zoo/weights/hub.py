@@ -1,30 +1,34 @@
 """The Hub, through its own client, which is imported here and in its neighbours only, and only when it is needed.
 
-What the client leaves open is closed here. Every wait has an end. What the client does not try again is tried again.
-What the headers say is believed only if it could be true. And whatever the client raises leaves as one error of zoo's
-that names the model, the file and the next step.
+What the client leaves open is closed here. Every wait has an end, also for a Hub that sends a byte now and then. What
+the client does not try again is tried again. What the headers say is believed only if it could be true. And whatever
+the client raises leaves as one error of zoo's that names the model, the file and the next step.
 """
 
 from __future__ import annotations
 
+import queue
 import random
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from zoo.errors import WeightsDownloadError, ZooError
 from zoo.weights.cached import DIGEST, CachedFile
-from zoo.weights.hub_errors import LongerThanDeclared, explain
+from zoo.weights.hub_errors import LongerThanDeclared, TooSlow, explain
 from zoo.weights.source import COMMIT, HubFile
 
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try; doubled before the third
 LONGEST_PAUSE = 60.0  # a Hub that asks for more is not waited for
+ASKING = 6  # times the client's own limit for one sign of the Hub, in which it has to have answered
+GRACE, SLOWEST = 60.0, 16 << 10  # a download may take so many seconds, and one more for so many bytes
 LOCK_WAIT = 60.0  # seconds in which another process that downloads the same file makes no progress
 LOCK_STEP = 1.0
 ROOM = 16 << 20  # bytes to leave free on the disk
@@ -103,17 +107,19 @@ class Hub:
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
         url = hf_hub_url(file.repo, file.file, revision=file.revision, endpoint=self.endpoint)
-        found = persistently(
-            lambda: get_hf_file_metadata(
+
+        def metadata() -> Any:
+            return get_hf_file_metadata(
                 url,
                 timeout=constants.HF_HUB_ETAG_TIMEOUT,
                 retry_on_errors=False,
                 endpoint=self.endpoint,
                 token=self._token,
                 **ours(),
-            ),
-            asking=True,
-        )
+            )
+
+        limit = ASKING * constants.HF_HUB_ETAG_TIMEOUT
+        found = persistently(lambda: within(limit, metadata), asking=True)
         commit, digest, size = found.commit_hash or "", found.etag or "", found.size
         if not COMMIT.fullmatch(commit) or not DIGEST.fullmatch(digest) or size is None or size < 0:
             raise WeightsDownloadError(
@@ -136,8 +142,10 @@ class Hub:
         """Have the client put the file into its cache. `replace`: even if it thinks that it has it."""
         from huggingface_hub import constants, hf_hub_download
 
-        persistently(
-            lambda: hf_hub_download(
+        limit, given_up = GRACE + remote.size / SLOWEST, threading.Event()
+
+        def download() -> str:
+            return hf_hub_download(
                 file.repo,
                 file.file,
                 revision=remote.commit,
@@ -146,11 +154,16 @@ class Hub:
                 token=self._token,
                 force_download=replace,
                 etag_timeout=constants.HF_HUB_ETAG_TIMEOUT,
-                tqdm_class=_bar(remote.size),
+                tqdm_class=_bar(remote.size, given_up),
                 **ours(),
-            ),
-            asking=False,
-        )
+            )
+
+        try:
+            with plain_http():
+                persistently(lambda: within(limit, download), asking=False)
+        except BaseException:
+            given_up.set()
+            raise
 
     @contextmanager
     def turn(self, file: HubFile, remote: Remote) -> Iterator[None]:
@@ -192,6 +205,49 @@ class Hub:
         return self.cache / f"models--{file.repo.replace('/', '--')}"
 
 
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """The call's result, or TooSlow: the client's limits are for one sign of the Hub each, and signs can be many."""
+    results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            results.put((call(), None))
+        except BaseException as error:
+            results.put((None, error))
+
+    threading.Thread(target=work, name="zoo-hub", daemon=True).start()
+    try:
+        result, error = results.get(timeout=seconds)
+    except queue.Empty:
+        raise TooSlow(f"not done after {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    return cast(T, result)
+
+
+_plain = threading.Lock()
+_plain_before: list[bool] = []
+
+
+@contextmanager
+def plain_http() -> Iterator[None]:
+    """Within this block, which may be entered from several threads, the client does not use Xet.
+
+    Every Hub gives files by plain HTTP, whose waits and lengths are checked here.
+    """
+    from huggingface_hub import constants
+
+    with _plain:
+        _plain_before.append(constants.HF_HUB_DISABLE_XET)
+        constants.HF_HUB_DISABLE_XET = True
+    try:
+        yield
+    finally:
+        with _plain:  # the last one out finds what the first one found
+            constants.HF_HUB_DISABLE_XET = True if len(_plain_before) > 1 else _plain_before[0]
+            _plain_before.pop()
+
+
 def persistently(call: Callable[[], T], *, asking: bool) -> T:
     """The call's result, after some more tries if it fails in a way that may pass."""
     pause = PAUSE
@@ -225,8 +281,8 @@ def _worth_waiting(error: Exception, pause: float, *, asking: bool) -> float | N
     return pause if isinstance(error, httpx.TransportError) and (asking or not isinstance(error, known)) else None
 
 
-def _bar(size: int) -> type:
-    """A progress bar that is seen on terminals only, and that ends a download longer than was declared."""
+def _bar(size: int, given_up: threading.Event) -> type:
+    """A progress bar that is seen on terminals only, and ends a download that nobody waits for or that is too long."""
     from huggingface_hub import utils
 
     tqdm: Any = utils.tqdm
@@ -240,6 +296,8 @@ def _bar(size: int) -> type:
 
         def update(self, n: float | None = 1) -> bool | None:
             self.arrived += n or 0
+            if given_up.is_set():
+                raise TooSlow("nobody waits for it any more")
             if self.arrived > size:
                 raise LongerThanDeclared(f"more than the {size} bytes that were declared")
             shown: bool | None = super().update(n)

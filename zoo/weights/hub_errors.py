@@ -28,6 +28,10 @@ class LongerThanDeclared(Exception):
     """A body that does not end where it should."""
 
 
+class TooSlow(Exception):
+    """A Hub that goes on answering, but not in a time that anybody waits for."""
+
+
 def explain(error: Exception, asked: str, page: str, cache: Path) -> ZooError:
     """The error to raise for what the client raised. asked: model and source. page: the repository's address."""
     from huggingface_hub import errors
@@ -66,6 +70,8 @@ def explain(error: Exception, asked: str, page: str, cache: Path) -> ZooError:
         return SpecError(f"{asked}: {error}", hint="hf://owner/repo/file@revision")
     if isinstance(error, httpx.TimeoutException):
         return WeightsDownloadError(f"{asked}: {page} did not answer in time", hint=again)
+    if isinstance(error, TooSlow):
+        return WeightsDownloadError(f"{asked}: {page} is too slow: {_one_line(error)}", hint=again)
     if isinstance(error, httpx.HTTPError):
         return WeightsDownloadError(f"{asked}: {page} cannot be reached: {_one_line(error)}", hint=again)
     if isinstance(error, LongerThanDeclared) or "Consistency check failed" in str(error):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zoo.errors import PublishError, ZooError
-from zoo.weights.hub import ours, persistently
+from zoo.weights.hub import ours, persistently, plain_http
 from zoo.weights.source import MAIN
 
 ANSWER = 60.0  # seconds without a sign of the Hub
@@ -43,13 +43,15 @@ class HubRepository:
         self._api = HfApi(endpoint=endpoint, token=token, **ours())
         self.page = f"{self._api.endpoint}/{repo}"
 
-    def state(self) -> State | None:
-        """What is there now, from one request; None if there is no such repository, or none for this account."""
+    def state(self, revision: str | None = None) -> State | None:
+        """What is there now, or at a commit, from one request; None if this account sees no such repository."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
         with self._one_error("look at"):
             try:
-                info = self._persistently(lambda: self._api.model_info(self.repo, files_metadata=True, timeout=ANSWER))
+                info = self._persistently(
+                    lambda: self._api.model_info(self.repo, revision=revision, files_metadata=True, timeout=ANSWER)
+                )
             except RepositoryNotFoundError:
                 return None
         files = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in info.siblings or []}
@@ -131,18 +133,17 @@ class HubRepository:
 
 def _bounded(call: Callable[[], T]) -> T:
     """The call's result, while the client waits no longer than ANSWER for each answer, and does not use Xet."""
-    from huggingface_hub import constants
     from huggingface_hub.utils import get_session, httpx
 
     session: Any = get_session()
-    before = session.timeout, constants.HF_HUB_DISABLE_XET
-    session.timeout, constants.HF_HUB_DISABLE_XET = httpx.Timeout(ANSWER), True
+    before = session.timeout
+    session.timeout = httpx.Timeout(ANSWER)
     try:
-        with warnings.catch_warnings(), _no_bars_in_files():
+        with plain_http(), warnings.catch_warnings(), _no_bars_in_files():
             warnings.simplefilter("ignore", DeprecationWarning)  # between the client and its HTTP library
             return call()
     finally:
-        session.timeout, constants.HF_HUB_DISABLE_XET = before
+        session.timeout = before
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Unpickling in a child process that has little to do harm with: the one place of zoo where a pickle is opened.
 
-The child unpickles tensors only (`weights_only=True`), and would have nothing to gain from more: it has no secrets of
-the environment and, where the system lets anybody give it up, no network; it may start no process and open no file for
-writing; its memory, its time and what it writes are bounded. It answers with plain JSON, and what it wrote is opened
-by the parent as a file from a stranger.
+What keeps a file from running code is that tensors only are unpickled (`weights_only=True`). Behind that the child is
+a smaller place to be in, not a prison: its memory, its time and the size of what it writes are bounded; it is given no
+secrets of the environment; it has no network where the system lets anybody give that up; and Python refuses it to start
+processes or open files for writing. Native code is not held by the last, and all code could read what its user may. It
+answers with plain JSON, and what it wrote is opened by the parent as a file from a stranger.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from zoo import errors
 from zoo.errors import WeightsCorrupt, ZooError
 
 CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from zoo.weights.isolate import child; child()"
-KINDS = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type)}
+KINDS = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ZooError)}
 KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "TMPDIR", "TEMP")  # of the environment
 
 MEMORY, MEMORY_PER_BYTE = 1 << 30, 6  # on top of what torch takes: mapped, cloned, serialised, read again, compared
@@ -64,12 +65,14 @@ def convert_in_child(source: Path, output: Path, request: dict[str, Any]) -> dic
         _failed(source, f"reading it crashes (signal {-process.returncode})")
     try:
         said = json.loads(out.rpartition(b"\n")[2])
-    except ValueError:
+        if "error" in said:
+            raised = KINDS[said["error"]](str(said["message"]), hint=str(said["hint"]))
+        else:
+            return {"key": str(said["key"]), "layout": str(said["layout"]), "notes": list(map(str, said["notes"]))}
+    except (ValueError, KeyError, TypeError):
         last = err.decode(errors="replace").strip().rpartition("\n")[2]
         _failed(source, f"reading it fails: {last[:300]}")
-    if "error" in said:
-        raise KINDS[said["error"]](said["message"], hint=said["hint"])
-    return dict(said)
+    raise raised
 
 
 def _failed(source: Path, reason: str) -> NoReturn:
@@ -129,7 +132,7 @@ def _limit_this_process(limits: dict[str, int]) -> None:
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """Nothing that only reads and computes does any of this."""
+    """Nothing that only reads and computes does any of this. Python's own functions are held, native ones are not."""
     writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     if writes or (event.startswith(FORBIDDEN) and event not in HARMLESS):
         raise PermissionError(f"{event} is not allowed while a pickle is read")

@@ -50,7 +50,7 @@ def convert(request: Mapping[str, Any]) -> dict[str, Any]:
     """Write the tensors of a pickle as safetensors, under the model's names.
 
     request: source, output: paths. key: where the tensors are, such as "model_ema"; empty to find out. name: of the
-    model. layouts: as in ModelSpec. wanted: {name: [shape, dtype, whether it is a parameter]}.
+    model. layouts: as in ModelSpec. wanted: {name: [shape, dtype, whether it is finite]}.
     Returns notes: sentences about what was chosen and left out. key, layout: which were.
     """
     source = Path(request["source"])
@@ -64,8 +64,8 @@ def convert(request: Mapping[str, Any]) -> dict[str, Any]:
         notes.append(f"left out what is no tensor: {some(chosen.left_out)}")
     if others := [state.where for state in states if state.where != chosen.where]:
         notes.append(f"took {chosen.where!r}; there is also {some(others)}, which --key takes")
-    parameters = [name for name, (_, _, parameter) in request["wanted"].items() if parameter]
-    if broken := [name for name in parameters if not bool(torch.isfinite(tensors[name]).all())]:
+    numbers = [name for name, (_, _, finite) in request["wanted"].items() if finite]
+    if broken := [name for name in numbers if not bool(torch.isfinite(tensors[name]).all())]:
         raise WeightsCorrupt(f"{source}: {some(broken)} holds NaN or infinity", hint="its training has diverged")
     _write(tensors, Path(request["output"]))
     return {"notes": notes, "key": chosen.where, "layout": layout}

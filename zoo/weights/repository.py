@@ -19,7 +19,7 @@ from zoo.weights.fetch import Fetched, fetch, fetch_from_hub, max_download
 from zoo.weights.foreign import FILE, INDEX, PICKLES, PROCESSORS, kind_of, translated
 from zoo.weights.hub import Hub
 from zoo.weights.hub_errors import NoSuchFile
-from zoo.weights.source import HUB, MAIN, HubFile
+from zoo.weights.source import HUB, MAIN, HubFile, at_home, is_file, readable
 
 ON_HUB = "hf-hub:"
 IN_FOLDER = "local-dir:"
@@ -97,13 +97,13 @@ def open_repository(name: str, *, endpoint: str | None = None, cache_dir: str | 
 class _Folder:
     def __init__(self, name: str) -> None:
         self.name = self.tag = name
-        self._path = Path(name.removeprefix(IN_FOLDER)).expanduser()
+        self._path = at_home(name.removeprefix(IN_FOLDER))
 
     def find(self, file: str) -> Path | None:
         return self._path / file if self.has(file) else None
 
     def has(self, file: str) -> bool:
-        return (self._path / file).is_file()
+        return is_file(self._path / file)
 
     def source(self, file: str) -> str:
         return str(self._path / file)
@@ -179,7 +179,7 @@ def _revisions(name: str) -> list[str]:
 
 
 def _bytes(path: Path) -> bytes:
-    with path.open("rb") as stream:
+    with readable(path), path.open("rb") as stream:
         return stream.read(MOST_BYTES + 1)
 
 

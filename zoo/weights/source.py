@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -60,13 +62,17 @@ class HubFile:
 def packaged(source: str) -> Path:
     """The file behind "pkg://package/path", inside an installed package. Raises WeightsNotFound."""
     package, _, inside = source.removeprefix(PACKAGED).partition("/")
-    if not package or not inside or ".." in PurePosixPath(inside).parts:
+    relative = PurePosixPath(inside)
+    if not package or not inside or ".." in relative.parts or relative.is_absolute():
         raise WeightsNotFound(f"{source!r} is not pkg://package/path", hint="the path is relative to the package")
     try:
-        path = files(package).joinpath(inside)
-    except ModuleNotFoundError as missing:
-        raise WeightsNotFound(f"{source}: no package {package!r} is installed") from missing
-    if not isinstance(path, Path) or not path.is_file():
+        root = files(package)
+        path = root.joinpath(inside)
+    except (ImportError, TypeError, ValueError) as missing:  # of names that are no packages' too
+        raise WeightsNotFound(
+            f"{source}: no package {package!r} is installed", hint="install the distribution that brings it"
+        ) from missing
+    if not (isinstance(path, Path) and isinstance(root, Path) and path.is_relative_to(root) and is_file(path)):
         raise WeightsNotFound(
             f"{source}: the installed package has no such file",
             hint=f"reinstall the distribution that brings {package!r}",
@@ -76,8 +82,40 @@ def packaged(source: str) -> Path:
 
 def local(source: str | Path) -> Path:
     """A file of the user's. Raises WeightsNotFound."""
-    path = Path(source).expanduser()
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsNotFound(f"{source} {what}", hint="give the path of a .safetensors file")
+    path = at_home(source)
+    if not is_file(path):
+        what = "is a folder" if _is_folder(path) else "does not exist"
+        raise WeightsNotFound(f"{source!s:.300} {what}", hint="give the path of a .safetensors file")
     return path
+
+
+def at_home(path: str | Path) -> Path:
+    """The path with the user's folder for "~". Raises WeightsNotFound if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as nobody:
+        raise WeightsNotFound(f"{path!s:.300}: {nobody}", hint="write the folder out") from nobody
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. A name that no file can have is one that no file has."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
+
+
+def _is_folder(path: Path) -> bool:
+    with suppress(OSError):
+        return path.is_dir()
+    return False
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Within this block an error of the system is a WeightsNotFound about the path."""
+    try:
+        yield
+    except OSError as error:
+        raise WeightsNotFound(
+            f"{path} cannot be read: {error.strerror or error}", hint="is it yours, and is the disk sound?"
+        ) from error
