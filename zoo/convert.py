@@ -91,8 +91,8 @@ def convert_file(
 ) -> Converted:
     """Convert a published .pth, .pyth, .pt, .bin or .ckpt file, in any layout that the model's spec knows.
 
-    source: of it tensors are read only, in a child process without rights. output: a .safetensors file that does not
-    exist. model: "architecture", or "architecture.tag" for its options. key: where in the file the tensors are, such as
+    source: of it tensors are read only, in a bounded child process. output: a .safetensors file that does not exist.
+    model: "architecture", or "architecture.tag" for its options. key: where in the file the tensors are, such as
     "model_ema". num_classes: of the file, where it is not the architecture's.
     Raises UnknownModel, SpecError, WeightsError: not found, corrupt, does not fit.
     """

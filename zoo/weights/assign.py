@@ -73,16 +73,17 @@ def _tie(tensors: dict[str, Tensor], model: nn.Module, what: str, *, fresh: bool
     names: dict[int, list[str]] = {}
     for key, own in model.state_dict(keep_vars=True).items():
         names.setdefault(id(own), []).append(key)
-    own = dict(model.named_parameters(remove_duplicate=False))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     for first, *others in (aliases for aliases in names.values() if len(aliases) > 1):
-        if wrong := next((key for key in others if not torch.equal(tensors[key], tensors[first])), None):
+        one = tensors[first]
+        if wrong := next((key for key in others if not (one.is_meta or torch.equal(tensors[key], one))), None):
             raise WeightsMismatch(
                 f"{what}: {_short(first)} and {_short(wrong)} are one tensor in the model, and two in the file",
                 hint="is it a file of another model?",
             )
-        if fresh and first in own:
-            one = nn.Parameter(tensors[first], requires_grad=own[first].requires_grad)
-            tensors |= dict.fromkeys([first, *others], one)
+        if fresh and first in parameters:
+            parameter = nn.Parameter(one, requires_grad=parameters[first].requires_grad)
+            tensors |= dict.fromkeys([first, *others], parameter)
 
 
 def _all_finite(tensor: Tensor) -> bool:
