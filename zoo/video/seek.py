@@ -104,7 +104,7 @@ class SeekingDecode:
         start = self.table.pts[group.key]
         while self.row <= group.last:
             packet, row = next(self.packets, None), self.row
-            if packet is None or (packet.pts or 0) != self.table.pts[row]:
+            if packet is None or packet.pts != self.table.pts[row]:
                 raise Distrust(f"packet {row} is not the one of the table")
             self.video.guard.check_time()
             self.row += 1
