@@ -116,7 +116,6 @@ MADE = {
     "mpeg4.mov": lambda: encode("mov", codec="mpeg4", options={"bf": "2"}),
     "h264.mkv": lambda: encode("matroska", fps=30, options=B_FRAMES),
     "vp9.webm": lambda: encode("webm", 30, fps=30, options={"g": "10", "lag-in-frames": "10", "auto-alt-ref": "1"}),
-    "alternate.webm": lambda: encode("webm", 50, options={"g": "25", "lag-in-frames": "20", "deadline": "good"}),
     "hevc.mp4": lambda: encode("mp4", 50, codec="libx265", options=HEVC),
     "hevc.mkv": lambda: encode("matroska", 50, codec="libx265", options=HEVC),
     "vp8.webm": lambda: encode("webm", 40, codec="libvpx", options={"g": "10", "auto-alt-ref": "1"}),

@@ -31,6 +31,7 @@ views_option = click.option(
     show_default=True,
     help="card (as published), fast (one centre clip) or CLIPSxCROPS (10x3).",
 )
+isolate_option = click.option("--isolate", is_flag=True, help="Decode in a child process: for files from strangers.")
 device_option = click.option("--device", help="Such as cpu or cuda.")
 
 
@@ -41,6 +42,7 @@ device_option = click.option("--device", help="Such as cpu or cuda.")
 @views_option
 @click.option("--window", type=float, help="Seconds: slide over the video, and say what happens when.")
 @click.option("--stride", type=float, help="Seconds between windows; the window's length if not given.")
+@isolate_option
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per video and line.")
 def predict_command(
@@ -50,13 +52,14 @@ def predict_command(
     views: str,
     window: float | None,
     stride: float | None,
+    isolate: bool,
     device: str | None,
     as_json: bool,
 ) -> None:
     """Name what each VIDEO shows; by default, how the camera moves."""
     from zoo.tasks import as_model
 
-    options = {"top_k": top_k, "views": _views(views), "window": window, "stride": stride}
+    options = {"top_k": top_k, "views": _views(views), "window": window, "stride": stride, "isolate": isolate}
     network = as_model(model, device)
     failed = 0
     with _progress(len(videos), "predicting") as step:
@@ -74,8 +77,11 @@ def predict_command(
 @model_option
 @click.option("--level", type=click.Choice(["clip", "frame", "map"]), default="clip", show_default=True)
 @views_option
+@isolate_option
 @device_option
-def embed_command(videos: Sequence[str], output: Path, model: str, level: str, views: str, device: str | None) -> None:
+def embed_command(
+    videos: Sequence[str], output: Path, model: str, level: str, views: str, isolate: bool, device: str | None
+) -> None:
     """Write the features of each VIDEO to a safetensors file, under the video's path as given."""
     from safetensors.torch import save
 
@@ -89,7 +95,8 @@ def embed_command(videos: Sequence[str], output: Path, model: str, level: str, v
     with _progress(len(videos), "embedding") as step:
         for video in videos:
             try:
-                features[video] = zoo.embed(network, video, level=level, views=_views(views)).contiguous()
+                found = zoo.embed(network, video, level=level, views=_views(views), isolate=isolate)
+                features[video] = found.contiguous()
             except (VideoError, GeometryError) as error:
                 failed += 1
                 step(lambda error=error: click.echo(f"Error: {error}", err=True))

@@ -19,6 +19,7 @@ from zoo.weights.repository import is_repository
 
 if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction
+    from zoo.video import Limits
     from zoo.video.clips import ViewsOption
 
 # A task's module has run(model, video, **options) and failed(model, video, error), both giving its result, and may have
@@ -36,6 +37,8 @@ def predict(
     window: float | None = None,
     stride: float | None = None,
     fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
     device: str | torch.device | None = None,
 ) -> Iterator[Prediction]: ...
 
@@ -50,6 +53,8 @@ def predict(
     window: float | None = None,
     stride: float | None = None,
     fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
     device: str | torch.device | None = None,
 ) -> Prediction: ...
 
@@ -63,6 +68,8 @@ def predict(
     window: float | None = None,
     stride: float | None = None,
     fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
     device: str | torch.device | None = None,
 ) -> Prediction | Iterator[Prediction]:
     """What the model says about a video, by the protocol of its weights.
@@ -75,11 +82,14 @@ def predict(
     top_k: how many of the best labels to report.
     views: "card" runs the published clips and crops, "fast" one centre clip, (clips, crops) what you say.
     window, stride: seconds. Slide over the video, so that `segments` says what happens when; stride defaults to window.
+    limits, isolate: for files from strangers, as `zoo.video.read_frames` takes them: isolate=True decodes in a child
+    process, so that even a crash of the decoder is a VideoError.
     Raises VideoError, GeometryError, SpecError; UnknownModel and WeightsError for a name.
     """
     model = as_model(model_or_name, device)
     task = _task_of(model)
-    options = {"top_k": top_k, "views": views, "window": window, "stride": stride, "fps": fps}
+    reading = {"fps": fps, "limits": limits, "isolate": isolate}
+    options = {"top_k": top_k, "views": views, "window": window, "stride": stride, **reading}
     if is_several(video):
         return _each(model, task, video, options)
     return task.run(model, video, **options)  # type: ignore[no-any-return]
@@ -92,6 +102,8 @@ def embed(
     level: str = "clip",
     views: ViewsOption = "card",
     fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
     device: str | torch.device | None = None,
 ) -> Tensor:
     """Features of one video, float32 on the CPU, from before the last layer.
@@ -102,7 +114,8 @@ def embed(
     """
     if is_several(video):
         raise SpecError("embed takes one video at a time", hint="loop over them with one model")
-    return embed_video(as_model(model_or_name, device), video, level=level, views=views, fps=fps)
+    reading = {"fps": fps, "limits": limits, "isolate": isolate}
+    return embed_video(as_model(model_or_name, device), video, level=level, views=views, **reading)
 
 
 def as_model(model_or_name: VideoModel | str, device: str | torch.device | None = None) -> VideoModel:

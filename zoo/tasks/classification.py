@@ -17,7 +17,7 @@ from zoo.errors import SpecError, WeightsMismatch, ZooError
 from zoo.spec import Preprocessing
 from zoo.tasks.running import evaluating, over_views
 from zoo.video.clips import ViewsOption, iter_views, protocol_of
-from zoo.video.footage import name_of, open_footage
+from zoo.video.footage import name_of, open_footage, settled
 
 CHECKS = "zoo.testing.logits:CHECKS"  # what the conformance kit asks of every model of this task
 
@@ -116,19 +116,25 @@ def run(
     views: ViewsOption = "card",
     window: float | None = None,
     stride: float | None = None,
-    fps: float | None = None,
+    **reading: Any,
 ) -> Prediction:
     """See `zoo.predict`."""
     if not isinstance(top_k, Integral) or top_k < 1:
         raise SpecError(f"top_k={top_k!r}", hint="it is a whole number of at least 1")
     protocol = protocol_of(model)
-    footage = open_footage(video, fps=fps)
-    spans = None if window is None and stride is None else sliding(footage.duration_s, window, stride)
-    scored, repeated = [], False
-    with evaluating(model):
+    footage = open_footage(video, **reading)
+    slides = window is not None or stride is not None
+
+    def score() -> tuple[list[tuple[float, float, Tensor]], bool]:
+        scored, repeated = [], False
+        spans = sliding(footage.duration_s, window, stride) if slides else None
         for found in iter_views(protocol, footage, views=views, windows=spans):
             scored.append((found.start_s, found.end_s, aggregate(over_views(model, found, model), protocol)))
             repeated |= found.repeated
+        return scored, repeated
+
+    with evaluating(model):
+        scored, repeated = settled(score)
     scores = torch.stack([window_scores for _, _, window_scores in scored]).mean(0)
     labels = _labels(model, len(scores))
     best = scores.topk(min(int(top_k), len(scores)))
@@ -137,9 +143,9 @@ def run(
         **_who(model),
         duration_s=footage.duration_s,
         top=[Score(labels[i], float(s)) for s, i in zip(best.values, best.indices, strict=True)],
-        segments=[] if spans is None else merge(scored, labels, footage.duration_s),
+        segments=merge(scored, labels, footage.duration_s) if slides else [],
         scores=scores,
-        windows=[] if spans is None else scored,
+        windows=scored if slides else [],
         repeated=repeated,
     )
 

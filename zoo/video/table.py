@@ -92,17 +92,17 @@ def scan(video: OpenVideo) -> Scan:
         row, time = len(pts), packet.pts
         pts.append(time)
         durations.append(packet.duration)
-        if packet.is_discard:
-            cut.append(time)
-        elif hides is None or not hides(packet):
+        if visible := not packet.is_discard and (hides is None or not hides(packet)):
             shown.append(row)
             as_decoded &= time == packet.dts
+        elif packet.is_discard:
+            cut.append(time)
         if packet.is_keyframe:
             if why := oddity(context, before, packet):
                 raise Distrust(why)
             if packet.pos is not None:
                 places.append(packet.pos)
-            if not packet.is_discard or not row:
+            if visible or not row:
                 keys.append(row)
         before = packet
     if decode.damage:
