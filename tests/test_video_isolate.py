@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and
 
 SAY = "import sys; sys.stdout.write({!r}); sys.stdout.flush();"
 FRAME = {"index": 0, "time_s": 0.0, "size": [2, 2], "path": "fast", "why": None, "shape": [2, 2]}
+LAST = {"n_packets": 0, "n_decoded": 0, "errors": [], "path": "fast", "why": None, "shape": [2, 2]}
 INDEX = {
     "n_frames": 1,
     "time_s": [0.0],
@@ -44,7 +45,7 @@ LIES = {
     "a negative frame": json.dumps(FRAME | {"size": [-2, -2]}),
     "another frame": json.dumps(FRAME | {"index": 5}),
     "a thin first frame": json.dumps(FRAME | {"shape": [1, 1 << 60]}),
-    "the end at once": json.dumps({"path": "fast", "why": None, "shape": [2, 2], "n_packets": 0, "n_decoded": 0, "errors": []}),
+    "the end at once": json.dumps(LAST),
     "fewer times than frames": json.dumps(INDEX | {"n_frames": 3}),
     "times that are none": json.dumps(INDEX | {"time_s": ["0"]}),
     "no time at all": json.dumps(INDEX | {"duration_s": float("nan")}),
@@ -65,8 +66,7 @@ def answers(monkeypatch, code: str):
 def test_what_the_lies_are_made_of_would_be_believed(monkeypatch):
     probing, _ = answers(monkeypatch, SAY.format(json.dumps(INDEX) + "\n"))
     assert probing().n_frames == 1
-    last = json.loads(LIES["the end at once"])
-    _, reading = answers(monkeypatch, SAY.format(json.dumps(FRAME) + "\n" + "a" * 12 + json.dumps(last) + "\n"))
+    _, reading = answers(monkeypatch, SAY.format(json.dumps(FRAME) + "\n" + "a" * 12 + json.dumps(LAST) + "\n"))
     assert reading().data.tobytes() == b"a" * 12
 
 
