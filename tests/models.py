@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -38,3 +44,48 @@ def tiny(*, num_classes: int = 5, width: int = 4) -> Tiny:
 
 def fussy(*, width: int = 4) -> Tiny:
     raise ValueError(f"width is {width}")
+
+
+# --- layouts: what zoo asks about a file that names its tensors in another way ---------------------------------------
+
+
+def renamed(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """Files in which the stem is called `conv1`."""
+    if not any(name.startswith("conv1.") for name in state):
+        return None
+    return {name.replace("conv1.", "stem.", 1): tensor for name, tensor in state.items()}
+
+
+def never_ends(state: dict[str, Tensor]) -> None:
+    while True:
+        pass
+
+
+def sleeps(state: dict[str, Tensor]) -> None:
+    time.sleep(60)
+
+
+def aborts(state: dict[str, Tensor]) -> None:
+    os.abort()
+
+
+def looks_around(state: dict[str, Tensor]) -> None:
+    """What a pickle that ran code could do here; said by the error that it ends with."""
+    attempts = {
+        "secret": lambda: os.environ["ZOO_SECRET"],
+        "connect": lambda: socket.create_connection(("127.0.0.1", 9), timeout=1),
+        "program": lambda: subprocess.run(["true"], check=False),
+        "shell": lambda: os.system("true"),
+        "write": Path("side_effect").touch,
+        "remove": Path("file.pth").unlink,
+        "fork": os.fork,
+        "memory": lambda: torch.empty(1 << 40, dtype=torch.uint8),
+    }
+    managed = []
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except (OSError, KeyError, RuntimeError):
+            continue
+        managed.append(name)
+    raise ValueError(f"managed to: {managed}; {Path('/proc/self/ns/net').readlink()}")

@@ -148,9 +148,11 @@ def test_a_stream_does_not_look_ahead_and_a_base_network_does() -> None:
         assert torch.allclose(*past, atol=1e-5) == same_past
 
 
-def test_a_base_network_has_no_state() -> None:
-    with pytest.raises(TypeError, match="sees the future"):
-        on_meta("movinet_a0_base").init_state(1)
+def test_a_base_network_refuses_a_stream_and_names_those_that_take_one() -> None:
+    model = on_meta("movinet_a0_base")
+    for ask in (lambda: model.init_state(1), lambda: model.step(torch.empty(1, 3, 1, 8, 8, device="meta"), {})):
+        with pytest.raises(zoo.errors.NotCausal, match=r"MoViNet looks ahead.*movinet_a0_stream"):
+            ask()
 
 
 # --- the contract ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import sys
@@ -38,7 +39,15 @@ def test_the_guide_runs_from_top_to_bottom(desk, monkeypatch, clean_environment)
     monkeypatch.chdir(desk)
     monkeypatch.setattr(sys, "path", [str(desk / "zoo_acme"), *sys.path])
     before = set(sys.modules)
-    with zoo.testing.isolated() as registry, warnings.catch_warnings():
+    with zoo.testing.isolated() as registry, warnings.catch_warnings(), zoo.testing.LoopbackHub() as hub:
+        the_hub_itself = {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+            "HF_HUB_CACHE": "cache",
+            "HF_HUB_DISABLE_IMPLICIT_TOKEN": True,
+        }
+        for name, value in the_hub_itself.items():
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
         warnings.filterwarnings("ignore", message=".*no published weights")
         registry._discover = True
         for kind, code in BLOCKS:
@@ -46,6 +55,8 @@ def test_the_guide_runs_from_top_to_bottom(desk, monkeypatch, clean_environment)
                 names = {"__name__": "guide"}
                 sys.modules["guide"] = type(sys)("guide")
                 exec(compile(code, "plugins/README.md", "exec"), names)
+                if "published" in names:
+                    paste(names["published"].stanza, registry)
             elif kind == "bash":
                 for line in code.splitlines():
                     shell(line, registry)
@@ -55,6 +66,18 @@ def test_the_guide_runs_from_top_to_bottom(desk, monkeypatch, clean_environment)
         if name.startswith(("zoo_acme", "guide")):
             del sys.modules[name]
     assert (desk / "net.safetensors").is_file()
+
+
+def paste(stanza, registry):
+    """What the guide says in words: the weights into the spec."""
+    specs = Path("zoo_acme/zoo_acme/__init__.py")
+    before, small, after = specs.read_text().partition("    small=")
+    specs.write_text(f'{before}    weights={{"moves": {stanza}}},\n    default_tag="moves",\n{small}{after}')
+    importlib.invalidate_caches()
+    for name in [name for name in sys.modules if name.startswith("zoo_acme")]:
+        del sys.modules[name]
+    registry.plugins(refresh=True)
+    assert "acme/net_s.moves" in zoo.list_models(pretrained=True)
 
 
 def shell(line, registry):

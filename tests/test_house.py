@@ -18,7 +18,7 @@ FAMILIES = sorted(p.name for p in (ROOT / "plugins").iterdir() if (p / "__init__
 
 # From the ground up. A module may import at its top what stands in a row before its own, or in the same row.
 LAYERS = [
-    ["errors"],
+    ["errors", "licenses"],
     ["plain"],
     ["spec"],
     ["hooks"],
@@ -27,8 +27,12 @@ LAYERS = [
     ["weights", "video", "synth"],
     ["contract"],
     ["factory"],
-    ["tasks"],
-    ["testing", "scaffold"],
+    ["cost"],
+    ["tasks", "convert"],
+    ["streaming"],
+    ["testing", "scaffold", "cards", "doctor"],
+    ["pictures"],
+    ["publishing"],
     ["cli"],
     ["__main__"],
 ]

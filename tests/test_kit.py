@@ -73,6 +73,9 @@ WRONG = {
     "a switch": (wrong("switches"), "check_global_state_is_untouched", "cudnn.benchmark"),
     "chunks": (wrong("Forgets", STREAM), "check_chunks_make_no_difference", "chunks of 1"),
     "state in place": (wrong("Impure", STREAM), "check_steps_are_pure", "changed in place: total, frames"),
+    "a state of views": (wrong("Views", STREAM), "check_state_survives_a_file", "contiguous"),
+    "a state of all streams": (wrong("OneCount", STREAM), "check_one_stream_starts_anew", "relative difference"),
+    "a branch on the state": (wrong("BranchesInStep", STREAM), "check_step_exports", "data-dependent"),
 }
 
 

@@ -22,8 +22,12 @@ QUESTIONS = {
     "--help": "from zoo.cli import commands; commands(['--help'], standalone_mode=False)",
     "list": "from zoo.cli import commands; commands(['list'], standalone_mode=False)",
     "info NAME": "from zoo.cli import commands; commands(['info', 'r3d_18'], standalone_mode=False)",
+    "card --help": "from zoo.cli import commands; commands(['card', '--help'], standalone_mode=False)",
     "plugins command": "from zoo.cli import commands; commands(['plugins'], standalone_mode=False)",
     "download --help": "from zoo.cli import commands; commands(['download', '--help'], standalone_mode=False)",
+    "publish --help": "from zoo.cli import commands; commands(['publish', '--help'], standalone_mode=False)",
+    "doctor": "from zoo.doctor import examine; assert list(examine())",
+    "completion": "from zoo.cli import commands; commands(['completion', 'bash'], standalone_mode=False)",
     "predict --help": "from zoo.cli import commands; commands(['predict', '--help'], standalone_mode=False)",
 }
 

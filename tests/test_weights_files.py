@@ -218,6 +218,14 @@ def test_29_a_file_of_the_users_is_read_and_zoo_mmap_keeps_all_files_from_being_
     assert survives(mapped=True)
 
 
+def test_numbers_whose_sum_is_too_large_are_still_numbers(tmp_path):
+    large = {"w": torch.full((2,), 3e38)}
+    save_file(large, tmp_path / "large.safetensors")
+    model = torch.nn.ParameterDict({"w": torch.zeros(2)})
+    load_into(model, SafetensorsFile(tmp_path / "large.safetensors"), name="large", finite=True)
+    assert torch.equal(model["w"], large["w"])
+
+
 def test_30_what_was_renamed_is_named(outcomes):
     for case, word in (("pickle", "pickle"), ("zip", "zip"), ("web page", "web page"), ("LFS pointer", "LFS pointer")):
         assert outcomes[case, False][0].startswith(CORRUPT)

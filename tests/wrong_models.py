@@ -169,3 +169,26 @@ class Impure(Causal):
         state["total"].copy_(new["total"])
         state["frames"].copy_(new["frames"])
         return logits, state
+
+
+class Views(Causal):
+    """Its state is a view that no file takes."""
+
+    def step(self, frames: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        logits, new = super().step(frames, state)
+        return logits, {"total": new["total"].repeat(1, 2)[:, : self.num_features], "frames": new["frames"]}
+
+
+class OneCount(Causal):
+    """Counts the frames of the stream that has run longest."""
+
+    def step(self, frames: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        longest = state["frames"].max().expand(len(frames))
+        return super().step(frames, {"total": state["total"], "frames": longest})
+
+
+class BranchesInStep(Causal):
+    def step(self, frames: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        if state["frames"].max() > 1e6:
+            state = {name: value / 2 for name, value in state.items()}
+        return super().step(frames, state)

@@ -1,30 +1,37 @@
 """Compare the family `transformer` with transformers: create and load, steady forward, first answer of a new process.
 
-python tools/bench_transformer.py [NAME ...] [--rounds 5] [--what load forward first] [--device cpu]
+python tools/bench_transformer.py [NAME ...] [--rounds 6] [--what load forward first] [--device cpu]
 
-Needs the extra `parity`. Both sides get the same file, with random weights, and run in turns in one process (a process
-of its own for each first answer). The third row is zoo once more: how far it is from 1 is what the figures are worth.
-Ratios are of the medians, theirs over ours: above 1, zoo is faster. CPU time suffers less from a busy machine.
+Needs the extra `parity`. Both sides open the same repository, written by transformers with random weights, from the
+same cache of the Hub, filled once by a loopback Hub: zoo.create("hf-hub:...") and from_pretrained. They run in turns.
+In `load` zoo's file is a pinned tag, and "zoo hf-hub:" one that nobody has reviewed, in which zoo looks for NaN.
+`load` reads every weight once, as what is only mapped into memory would cost nothing otherwise. `first` is a process of
+its own, from its start to the answer for a video file: imports, model, decoding, preprocessing, forward; both sides
+have to give the same score, and the most memory that the process had is compared as well. The last row is zoo once
+more: how far it is from 1 is what the figures are worth. Ratios are of the medians, theirs over ours: above 1, zoo is
+faster or smaller. CPU time suffers less from a busy machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import import_module
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import zoo
-import zoo_transformer
 
 CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "videomae_base": ("VideoMAE", {"num_labels": 400}, (1, 3, 16, 224, 224)),
@@ -32,34 +39,87 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "vivit_b_16x2": ("Vivit", {"num_labels": 400}, (1, 3, 32, 224, 224)),
     "vjepa2_vitl": ("VJEPA2", {"num_labels": 174, "frames_per_clip": 16}, (1, 3, 16, 256, 256)),
 }
-SPECS = {spec.name: spec for spec in zoo_transformer.zoo_models()}
 
 
-def ours(name: str, folder: Path) -> torch.nn.Module:
-    """What `zoo.create` does with a file of another layout."""
-    from safetensors.torch import load_file
+@dataclass(frozen=True)
+class Place:
+    """A repository in a cache of the Hub, at a commit."""
 
-    from zoo.weights.skip_init import skip_init
+    name: str
+    cache: str
+    commit: str
+    sha256: str = ""
 
-    spec = SPECS[name]
-    options = {**spec.kwargs, "num_frames": CASES[name][2][2]}
-    with skip_init():
-        model = _function(spec.builder)(**options)
-    (layout,) = spec.layouts.values()
-    model.load_state_dict(_function(layout)(load_file(folder / "model.safetensors")), strict=True, assign=True)
-    return model.eval()
+    @property
+    def repo(self) -> str:
+        return f"bench/{self.name}"
 
 
-def theirs(name: str, folder: Path) -> torch.nn.Module:
+def ours(place: Place) -> zoo.VideoModel:
+    return zoo.create(f"hf-hub:{place.repo}@{place.commit}", cache_dir=place.cache)
+
+
+def pinned(place: Place) -> zoo.VideoModel:
+    """The same file as a tag of the registry, which was reviewed once."""
+    return zoo.create(f"local/{place.name}.bench", cache_dir=place.cache)
+
+
+def register(place: Place) -> None:
+    _, config, shape = CASES[place.name]
+    source = f"hf://{place.repo}/model.safetensors@{place.commit}"
+    known = {"sha256": place.sha256, "layout": "transformers", "num_classes": config["num_labels"]}
+    weights = zoo.Weights(source=source, kwargs={"num_frames": shape[2]}, **known)
+    zoo.register(replace(zoo.info(place.name), weights={"bench": weights}, default_tag=None))
+
+
+def theirs(place: Place) -> torch.nn.Module:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    return getattr(transformers, f"{CASES[name][0]}ForVideoClassification").from_pretrained(folder).eval()
+    return getattr(transformers, f"{CASES[place.name][0]}ForVideoClassification").from_pretrained(
+        place.repo, revision=place.commit, cache_dir=place.cache, local_files_only=True
+    )
 
 
-def _function(reference: str) -> Any:
-    module, _, name = reference.partition(":")
-    return getattr(import_module(module), name)
+def our_answer(place: Place, video: Path) -> float:
+    return zoo.predict(ours(place), video).top[0].score
+
+
+def their_answer(place: Place, video: Path) -> float:
+    import transformers
+    from transformers.video_utils import load_video
+
+    processor = getattr(transformers, f"{CASES[place.name][0]}VideoProcessor").from_pretrained(
+        place.repo, revision=place.commit, cache_dir=place.cache, local_files_only=True
+    )
+    frames, _ = load_video(str(video), num_frames=CASES[place.name][2][2], backend="pyav")
+    with torch.inference_mode():
+        inputs = processor(torch.from_numpy(frames).permute(0, 3, 1, 2), return_tensors="pt")
+        return float(theirs(place)(**inputs).logits.softmax(-1).max())
+
+
+def written(name: str, folder: Path) -> Place:
+    """Have transformers write a repository, and put it into a cache as a download would."""
+    import transformers
+
+    from zoo.testing.loopback_hub import LoopbackHub
+
+    transformers.utils.logging.disable_progress_bar()
+    kind, config, _ = CASES[name]
+    torch.manual_seed(0)
+    made = getattr(transformers, f"{kind}Config")(**config)
+    getattr(transformers, f"{kind}ForVideoClassification")(made).save_pretrained(folder / "written")
+    getattr(transformers, f"{kind}VideoProcessor")().save_pretrained(folder / "written")
+    with (folder / "written" / "model.safetensors").open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    with LoopbackHub() as hub:
+        commit = hub.add(f"bench/{name}", {path.name: path.read_bytes() for path in (folder / "written").iterdir()})
+        place = Place(name, str(folder / "cache"), commit)
+        zoo.create(f"hf-hub:{place.repo}@{commit}", endpoint=hub.url, cache_dir=place.cache)
+    place = replace(place, sha256=digest)
+    register(place)
+    shutil.rmtree(folder / "written")
+    return place
 
 
 def logits(model: torch.nn.Module, clip: torch.Tensor) -> torch.Tensor:
@@ -73,7 +133,10 @@ Seconds = dict[str, list[tuple[float, float]]]
 
 
 def turns(sides: dict[str, Callable[[], object]], rounds: int) -> Seconds:
-    """Seconds of each side, on the wall and of this process and its children, in turns whose order changes."""
+    """Seconds of each side, on the wall and of this process and its children, in turns.
+
+    The order turns round each time, so that an even number of rounds is fair.
+    """
     seconds: Seconds = {side: [] for side in sides}
     for i in range(rounds + 1):
         order = list(sides) if i % 2 else list(reversed(sides))
@@ -90,53 +153,67 @@ def turns(sides: dict[str, Callable[[], object]], rounds: int) -> Seconds:
 
 def show(name: str, what: str, seconds: Seconds, note: str = "") -> None:
     wall, cpu = ({side: statistics.median(t[i] for t in times) for side, times in seconds.items()} for i in (0, 1))
-    for side in ("transformers", "zoo again"):
+    for side in list(seconds)[1:]:
         ratios = f"{wall[side] / wall['zoo']:5.2f}x on the wall, {cpu[side] / cpu['zoo']:5.2f}x CPU time"
         print(f"{name:18} {what:8} {side:13} {ratios}  {note}", flush=True)
 
 
 def bench(name: str, what: list[str], rounds: int, device: str) -> None:
-    import transformers
-
-    kind, config, shape = CASES[name]
     with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent)
-        torch.manual_seed(0)
-        made = getattr(transformers, f"{kind}Config")(**config)
-        getattr(transformers, f"{kind}ForVideoClassification")(made).save_pretrained(folder)
-        sides = {"zoo": ours, "transformers": theirs, "zoo again": ours}
+        place = written(name, Path(parent))
+        sides: dict[str, Callable[[Place], torch.nn.Module]] = {"zoo": ours, "transformers": theirs, "zoo again": ours}
         if "load" in what:
-            show(name, "load", turns({s: lambda m=m: _touch(m(name, folder)) for s, m in sides.items()}, rounds))
+            ways = {"zoo": pinned, "transformers": theirs, "zoo hf-hub:": ours, "zoo again": pinned}
+            show(name, "load", turns({s: lambda m=m: _touch(m(place)) for s, m in ways.items()}, rounds))
         if "forward" in what:
-            clip = torch.randn(shape).to(device)
-            models = {side: make(name, folder).to(device) for side, make in list(sides.items())[:2]}
+            clip = torch.randn(CASES[name][2]).to(device)
+            models = {side: make(place).to(device) for side, make in list(sides.items())[:2]}
             models["zoo again"] = models["zoo"]
             a, b = (logits(models[side], clip) for side in ("zoo", "transformers"))
             note = f"max |d| / scale {float((a - b).abs().max() / b.abs().max()):.1e}"
             show(name, "forward", turns({s: lambda m=m: logits(m, clip) for s, m in models.items()}, rounds), note)
+            del models
         if "first" in what:
-            show(name, "first", turns({s: lambda s=s: _first(s, name, folder) for s in sides}, rounds))
+            video = Path(parent) / "video.mp4"
+            frames = torch.randint(0, 256, (1, 240, 320, 3), dtype=torch.uint8).expand(100, -1, -1, -1)
+            zoo.video.write_video(video, frames.numpy(), fps=25)
+            told: dict[str, tuple[float, float]] = {}
+            show(
+                name, "first", turns({s: lambda s=s: told.update({s: _first(s, place, video)}) for s in sides}, rounds)
+            )
+            (a, mine), (b, yours) = told["zoo"], told["transformers"]
+            assert abs(a - b) <= 1e-5 * b, f"{a} is not {b}"
+            print(
+                f"{name:18} memory   transformers  {yours / mine:5.2f}x: {mine:.0f} MB and {yours:.0f} MB", flush=True
+            )
 
 
 def _touch(model: torch.nn.Module) -> None:
-    """Read every weight once, so that one that is only mapped into memory counts as well."""
+    """Read every weight once."""
     for parameter in model.parameters():
         parameter.detach().sum()
 
 
-def _first(side: str, name: str, folder: Path) -> None:
-    command = [sys.executable, __file__, "--child", side.split()[0], name, str(folder)]
-    subprocess.run(command, check=True, env=os.environ, stdout=subprocess.DEVNULL)
+def _first(side: str, place: Place, video: Path) -> tuple[float, float]:
+    """Score and peak memory (MB) that a new process prints."""
+    command = [sys.executable, __file__, "--child", side.split()[0], place.name, place.cache, place.commit, str(video)]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+    score, memory = map(float, done.stdout.split()[-2:])
+    return score, memory
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        side, name, folder = sys.argv[2:]
-        logits({"zoo": ours, "transformers": theirs}[side](name, Path(folder)), torch.zeros(CASES[name][2]))
+        side, name, cache, commit, video = sys.argv[2:]
+        score = {"zoo": our_answer, "transformers": their_answer}[side](Place(name, cache, commit), Path(video))
+        # Not ru_maxrss, which a process takes over from the one that started it.
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        print(score, int(peak) / 1024)
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(CASES), metavar="NAME", help=", ".join(CASES))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--what", nargs="+", choices=("load", "forward", "first"), default=["load", "forward", "first"])
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()

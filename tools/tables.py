@@ -49,12 +49,13 @@ def _where(weights: zoo.Weights) -> str:
 
 def check_table() -> str:
     """Every conformance check and what it shows."""
-    from zoo.testing import kit, logits
+    from zoo.tasks import TASKS
+    from zoo.testing import kit
 
     asked_of = (
         ("the plugin", kit.OF_PLUGINS),
         ("every model", kit.OF_MODELS),
-        ("classification", logits.CHECKS),
+        *((task.replace("_", " "), kit.of_task(task)) for task in TASKS),
         ("streaming", kit.OF_STREAMS),
         ("packaged weights", kit.OF_PACKAGED),
     )

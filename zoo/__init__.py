@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from zoo import synth, testing, video
     from zoo.contract import VideoModel
     from zoo.factory import build, create, load
+    from zoo.publishing import publish
+    from zoo.streaming import Stream
     from zoo.tasks import embed, predict
     from zoo.tasks.classification import Prediction
     from zoo.video.clips import Clips, load_clips
@@ -37,6 +39,7 @@ model = default.model
 _LAZY = {
     "Clips": "zoo.video.clips",
     "Prediction": "zoo.tasks.classification",
+    "Stream": "zoo.streaming",
     "VideoDataset": "zoo.video.dataset",
     "VideoModel": "zoo.contract",
     "build": "zoo.factory",
@@ -45,6 +48,7 @@ _LAZY = {
     "load": "zoo.factory",
     "load_clips": "zoo.video.clips",
     "predict": "zoo.tasks",
+    "publish": "zoo.publishing",
 }
 _MODULES = ("synth", "testing", "video")
 
@@ -55,6 +59,7 @@ __all__ = [
     "ModelSpec",
     "Prediction",
     "Preprocessing",
+    "Stream",
     "VideoDataset",
     "VideoModel",
     "Weights",
@@ -70,6 +75,7 @@ __all__ = [
     "model",
     "plugins",
     "predict",
+    "publish",
     "register",
     "synth",
     "testing",

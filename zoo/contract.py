@@ -1,11 +1,13 @@
 """What every model of the zoo can do, whoever wrote it.
 
 A family writes `stages` and `forward_head`, sets `num_features` and `num_classes`, and has everything else:
-features, intermediate maps, layer groups, gradient checkpointing, embedding and prediction.
+features, intermediate maps, layer groups, gradient checkpointing, embedding and prediction. A model that never looks
+ahead also writes `init_state` and `step`, and can then follow a stream.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -15,26 +17,37 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zoo.errors import GeometryError
+from zoo import registry
+from zoo.errors import GeometryError, NotCausal, SpecError
 from zoo.spec import Geometry, ModelSpec, Preprocessing, Weights
 
 if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction
+
+State = dict[str, Tensor]
 
 
 class VideoModel(nn.Module):
     """Base class of every network. A clip is a float32 tensor `[B, C, T, H, W]`; classification gives logits `[B, K]`.
 
     Set by the network: `num_features`, the channels of `forward_features`; `num_classes`, 0 where there is no head.
-    Set by the factory: `spec`, `weights`, `labels`, `preprocessing`, and `geometry` unless the network knows better.
+    Set by the factory: `spec`, `options` (what its builder was called with on top of the spec's kwargs), `weights`,
+    `labels`, `preprocessing`, and `geometry` unless the network knows better.
+    Set by a network that takes streams, counted in frames: `delay`, how far before the newest frame lies what it speaks
+    of; there is no answer until more than that came. `receptive_field`, how many frames an answer depends on, None for
+    all so far. `period`, from one answer to the next; between them `step` repeats the last one.
     """
 
     num_features: int
     num_classes: int
+    delay = 0
+    receptive_field: int | None = None
+    period = 1
 
     def __init__(self) -> None:
         super().__init__()
         self.spec: ModelSpec | None = None
+        self.options: dict[str, Any] = {}
         self.weights: Weights | None = None
         self.labels: tuple[str, ...] | None = None
         self.preprocessing: Preprocessing | None = None
@@ -58,6 +71,23 @@ class VideoModel(nn.Module):
     def frame_features(self, features: Tensor) -> Tensor:
         """One row per time step, `[B, T', D]`, from maps `[B, D, T', H', W']` or from rows that are there already."""
         return features.mean((3, 4)).transpose(1, 2) if features.ndim == 5 else features
+
+    # --- what a family writes where `spec.streaming` ------------------------------------------------------------------
+
+    def init_state(self, batch: int, size: tuple[int, int] | None = None) -> State:
+        """What is known before the first frame: a flat dict of tensors whose row i belongs to stream i.
+
+        size: (height, width) of the frames. With it every tensor is as large as it will be after the first step;
+        without it, parts that are maps may be one pixel wide. Raises NotCausal where the model looks ahead.
+        """
+        raise self._not_causal()
+
+    def step(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        """What `forward` says of these frames `[B, C, t, H, W]` and all before them, and the next state.
+
+        Pure: changes neither frames, state nor model. Raises NotCausal where the model looks ahead.
+        """
+        raise self._not_causal()
 
     # --- what every model has ----------------------------------------------------------------------------------------
 
@@ -107,13 +137,48 @@ class VideoModel(nn.Module):
         """Trade time for memory in training: keep only the inputs of the stages, and run them again in backward."""
         self.grad_checkpointing = on
 
-    def check_geometry(self, clip: Tensor) -> None:
-        """Raise GeometryError if the model does not take this clip. Without a declared geometry nothing is checked."""
-        if self.geometry is not None and (problem := self.geometry.problem(tuple(clip.shape))):
+    def check_geometry(self, clip: Tensor, chunk: bool = False) -> None:
+        """Raise GeometryError if the model does not take this clip. Without a declared geometry nothing is checked.
+
+        chunk: it is a part of a stream, which may be as short as one frame.
+        """
+        geometry = self.geometry
+        if geometry is not None and chunk:
+            geometry = dataclasses.replace(geometry, frames=None, min_frames=1, frames_multiple=1)
+        if geometry is not None and (problem := geometry.problem(tuple(clip.shape))):
             name = self.spec.full_name if self.spec else type(self).__name__
             raise GeometryError(
-                f"{name} takes {self.geometry}, got {tuple(clip.shape)} ({problem})",
+                f"{name} takes {geometry}, got {tuple(clip.shape)} ({problem})",
                 hint="zoo.load_clips(model, video) gives clips that fit",
+            )
+
+    def reset_state(self, state: State, streams: Sequence[int] | Tensor) -> State:
+        """A new state in which these streams start anew and the others go on.
+
+        streams: their rows, or a boolean mask `[B]`. Raises SpecError for a row that there is not.
+        """
+        batch = len(next(iter(state.values())))
+        device = next(iter(state.values())).device
+        chosen = torch.as_tensor(streams, device=device)
+        if chosen.dtype != torch.bool:
+            if chosen.numel() and not bool(((chosen >= 0) & (chosen < batch)).all()):
+                raise SpecError(f"streams={streams!r:.80}", hint=f"the state holds the streams 0 to {batch - 1}")
+            chosen = torch.zeros(batch, dtype=torch.bool, device=device).index_fill(0, chosen.long(), True)
+        fresh = self.init_state(1)  # maps of one pixel spread over all
+        rows = {name: chosen.reshape(-1, *[1] * (value.ndim - 1)) for name, value in state.items()}
+        return {name: torch.where(rows[name], fresh[name].to(value), value) for name, value in state.items()}
+
+    def check_step(self, frames: Tensor, state: State) -> None:
+        """Raise GeometryError for frames that the model does not take, SpecError for a state that is not theirs."""
+        self.check_geometry(frames, chunk=True)
+        wanted = self.init_state(1)
+        if wanted.keys() != state.keys():
+            odd = ", ".join(sorted(wanted.keys() ^ state.keys())[:5])
+            raise SpecError(f"the state is of another model: {odd} missing or unknown", hint="start with init_state()")
+        if odd := ", ".join(name for name, value in state.items() if len(value) != len(frames)):
+            raise SpecError(
+                f"{len(frames)} streams of frames with a state for another number ({odd})",
+                hint=f"start with init_state({len(frames)})",
             )
 
     def predict(self, video: Any, **options: Any) -> Prediction:
@@ -128,6 +193,15 @@ class VideoModel(nn.Module):
         from zoo.tasks import embed
 
         return embed(self, video, **options)
+
+    def _not_causal(self) -> NotCausal:
+        name = self.spec.full_name if self.spec else type(self).__name__
+        task = self.spec.task if self.spec else None
+        able = registry.default.list_models(task=task, streaming=True, pretrained=False)
+        return NotCausal(
+            f"{name} looks ahead, or at whole clips only, and has no step",
+            hint=f"models that take streams: {', '.join(able) or 'none is installed'}",
+        )
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
         if self.grad_checkpointing and torch.is_grad_enabled():

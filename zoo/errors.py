@@ -38,6 +38,10 @@ class GeometryError(ZooError, ValueError):
     """A clip whose shape the model does not take."""
 
 
+class NotCausal(ZooError, TypeError):
+    """A model that looks ahead was asked for a step of a stream. The hint lists those that can."""
+
+
 class VideoError(ZooError, ValueError):
     """A video that cannot be read as asked. `source` names it, `reason` says why."""
 

@@ -49,7 +49,8 @@ def create(
     """A model by name, in evaluation mode.
 
     name: "architecture.tag" gives these weights, "architecture" random ones unless `pretrained` is True (the default
-    tag) or a tag. "hf-hub:owner/repo@revision" and "local-dir:path" give what a repository in zoo's own format holds.
+    tag) or a tag. "hf-hub:owner/repo@revision" and "local-dir:path" give what a repository holds, in zoo's own format
+    or in that of transformers where a spec `opens` its model type; labels and preprocessing are the repository's.
     num_classes: another number than the weights' replaces the last layer by a new, random one; `labels` is then None.
     dtype: of parameters and buffers; None is float32 whatever the file holds. kwargs: options of the builder.
     endpoint, cache_dir: of the Hub; None is what its client is set to (HF_ENDPOINT, HF_HOME).
@@ -58,6 +59,7 @@ def create(
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise SpecError(f"dtype={dtype!r}", hint="a floating-point type, such as torch.bfloat16")
     _check_device(device)
+    opened = None
     if is_repository(name):
         if pretrained not in (None, True):
             raise SpecError(f"{name} with pretrained={pretrained!r}", hint="leave pretrained away")
@@ -71,6 +73,7 @@ def create(
         weights = found
         file = fetch(weights, name=f"{spec.full_name}.{weights.tag}", endpoint=endpoint, cache_dir=cache_dir)
     model = _with_weights(spec, weights, file, kwargs, device, dtype)
+    _adopt(model, weights, opened)
     if num_classes is not None and num_classes != model.num_classes:
         model.reset_classifier(num_classes)
         model.weights = model.labels = None  # what comes out is no longer what was published
@@ -105,12 +108,14 @@ def load(
         return model
     if isinstance(source, str) and is_repository(source):
         opened = open_repository(source, endpoint=endpoint, cache_dir=cache_dir)
-        if opened.config.architecture != name:
+        of_its_kind = opened.kind in spec.opens if opened.kind and spec else opened.config.architecture == name
+        if not of_its_kind:
             raise WeightsMismatch(
-                f"{source} is a {opened.config.architecture}, not a {name}", hint=f"use zoo.create({source!r})"
+                f"{source} is a {opened.kind or opened.config.architecture}, not a {name}",
+                hint=f"use zoo.create({source!r})",
             )
         _assign(model, opened.file())
-        _adopt(model, opened.weights)
+        _adopt(model, opened.weights, opened)
         return model
     path_like = isinstance(source, Path) or any(mark in source for mark in ("/", "\\", "."))
     if not path_like:
@@ -184,7 +189,6 @@ def _with_weights(
             f"{spec.full_name} cannot be built as {weights.tag} says: {refused}", hint="tell the author of the weights"
         ) from refused
     _assign(model, file, weights.layout, device, dtype, fresh=True)
-    _adopt(model, weights)
     return model
 
 
@@ -225,10 +229,12 @@ def _check_device(device: str | torch.device | None) -> None:
         ) from error
 
 
-def _adopt(model: VideoModel, weights: Weights) -> None:
+def _adopt(model: VideoModel, weights: Weights, opened: Repository | None = None) -> None:
     model.weights = weights
     model.labels = weights.labels or None
-    model.preprocessing = weights.preprocessing or (model.spec.preprocessing if model.spec else None)
+    # What another library wrote was not trained by the spec's protocol: without its own there is none.
+    foreign = opened is not None and opened.kind
+    model.preprocessing = weights.preprocessing or (model.spec.preprocessing if model.spec and not foreign else None)
 
 
 def _instantiate(
@@ -253,6 +259,7 @@ def _instantiate(
             hint="a builder has to return a zoo.VideoModel",
         )
     model.spec = spec
+    model.options = dict(kwargs)
     model.preprocessing = spec.preprocessing
     if model.geometry is None:
         model.geometry = spec.geometry

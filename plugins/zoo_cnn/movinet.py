@@ -283,7 +283,7 @@ class MoViNet(zoo.VideoModel):
         pasts are one pixel wide. Row i of every tensor belongs to stream i; zeros in it start that stream anew.
         """
         if not self.causal:
-            raise TypeError("a base MoViNet sees the future; a stream one has a state")
+            return super().init_state(batch, size)  # which raises
         like = self.classifier[0].conv_1.conv2d.weight
         state = {"frames": torch.zeros(batch, dtype=torch.long, device=like.device)}
         h, w = (-(-side // 2) for side in size or (1, 1))
@@ -298,6 +298,7 @@ class MoViNet(zoo.VideoModel):
 
     def step(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits after these frames `[B, 3, T, H, W]` and all before them, and the next state. Changes neither."""
+        self.check_step(frames, state)
         new = {"frames": state["frames"] + frames.shape[2]}
         x = self.conv1(frames)
         for name, block in self.blocks.named_children():
@@ -305,7 +306,8 @@ class MoViNet(zoo.VideoModel):
             new |= part
         x = self.conv7(x)
         total = new["head.sum"] = state["head.sum"] + x.mean((3, 4), keepdim=True).sum(2, keepdim=True)
-        return self._classify(total / new["frames"].to(x.dtype)[:, None, None, None, None], False), new
+        logits = self._classify(total / new["frames"].to(x.dtype)[:, None, None, None, None], False)
+        return logits, {name: part.contiguous() for name, part in new.items()}  # which safetensors asks for
 
     def _classify(self, pooled: Tensor, pre_logits: bool) -> Tensor:
         hidden = self.classifier[:2](pooled)  # [B, 2048, 1, 1, 1]

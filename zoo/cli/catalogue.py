@@ -1,4 +1,4 @@
-"""What is there: `zoo list`, `zoo info`, `zoo plugins`. None of them imports torch."""
+"""What is there: `zoo list`, `zoo info`, `zoo plugins`, which import no torch, and `zoo card`, which counts with it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 import zoo
 from zoo import registry
+from zoo.cli.names import model_name
 from zoo.spec import Metric, ModelSpec, Weights
 
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False}  # what plugins write is text, not markup
@@ -25,7 +27,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print data for p
 @click.option("--task", help="Only this task, such as classification.")
 @click.option("--plugin", help="Only models of this plugin.")
 @click.option("--pretrained/--no-pretrained", default=None, help="Only weights, or only architectures.")
-@click.option("--license", help="Only this licence, such as apache-2.0.")
+@click.option("--license", help="Only this licence, such as apache-2.0; or commercial: all that allow such use.")
 @click.option("--streaming/--no-streaming", default=None, help="Only models that can, or cannot, run on a live stream.")
 @as_json
 def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
@@ -39,17 +41,17 @@ def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
     elif not sys.stdout.isatty():
         click.echo("".join(f"{name}\n" for name in names), nl=False)
     else:
-        table = Table("name", "task", "family", "plugin", "parameters", "licence", "about", box=None)
+        table = Table("name", "task", "family", "plugin", "parameters", "licence", "weights", "about", box=None)
         for row in map(_row, names):
-            params = f"{row['params']:,}" if row["params"] else ""
-            table.add_row(row["name"], row["task"], row["family"], row["plugin"], params, row["license"], row["about"])
+            row["params"] = f"{row['params']:,}" if row["params"] else ""
+            table.add_row(*row.values())
         Console(**PLAIN).print(table)
     if not names:
         click.echo("no model matches; `zoo list` shows all of them", err=True)
 
 
 @click.command("info", short_help="Show what is known about a model.")
-@click.argument("name")
+@click.argument("name", shell_complete=model_name)
 @as_json
 def info_command(name: str, as_json: bool) -> None:
     """Show what is known about NAME: an architecture, or weights as architecture.tag."""
@@ -66,6 +68,22 @@ def info_command(name: str, as_json: bool) -> None:
         table.add_row(key, value, style="bold" if key == "weights" else "")
     console.print(spec.full_name, style="bold")
     console.print(table)
+
+
+@click.command("card", short_help="Print the card of a model.")
+@click.argument("name", shell_complete=model_name)
+def card_command(name: str) -> None:
+    """Print the card of NAME: an architecture, or weights as architecture.tag.
+
+    Without a terminal it prints the Markdown itself, which on the Hub is a README.md.
+    """
+    from zoo.cards import card
+
+    written = card(*registry.default.find(name))
+    if not sys.stdout.isatty():
+        click.echo(written.encode(), nl=False)
+        return
+    Console().print(Markdown(written.split("\n---\n", 1)[1]))  # the front matter is for the Hub
 
 
 @click.command("plugins", short_help="Show the plugins and how they are doing.")
@@ -89,7 +107,7 @@ def plugins_command(verbose: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-COMMANDS = (list_command, info_command, plugins_command)
+COMMANDS = (list_command, info_command, card_command, plugins_command)
 
 
 def _row(name: str) -> dict[str, Any]:
@@ -101,6 +119,7 @@ def _row(name: str) -> dict[str, Any]:
         "plugin": spec.plugin,
         "params": spec.params,
         "license": weights.license if weights else spec.license,
+        "weights": _state(weights) if weights else "",
         "about": weights.description if weights else spec.description,
     }
 
@@ -115,19 +134,31 @@ def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
         ("classes", str(spec.num_classes or "")),
         ("takes", str(spec.geometry or "")),
         ("protocol", spec.preprocessing.describe() if spec.preprocessing else ""),
-        ("streaming", "yes" if spec.streaming else ""),
+        ("streaming", _streaming(spec) if spec.streaming else ""),
         ("paper", spec.paper),
         ("code licence", spec.license),
     ]
     return [(key, value) for key, value in facts if value]
 
 
+def _streaming(spec: ModelSpec) -> str:
+    reach = f"of the last {spec.receptive_field} frames" if spec.receptive_field else "of all frames so far"
+    late = f", {spec.delay} frames late" if spec.delay else ""
+    return f"an answer {'every frame' if spec.period == 1 else f'every {spec.period} frames'}, {reach}{late}"
+
+
 def _title(spec: ModelSpec, weights: Weights) -> str:
-    state = "pinned" if weights.pinned else "not pinned"
+    name, state = f"{spec.full_name}.{weights.tag}", _state(weights)
     if weights.origin is not None:
-        state = "needs conversion: published as a pickle only"
+        state += f": published as a pickle only, run `zoo convert {name}` once"
     default = ", default" if weights.tag == spec.default_tag else ""
-    return f"{spec.full_name}.{weights.tag} ({state}{default})"
+    return f"{name} ({state}{default})"
+
+
+def _state(weights: Weights) -> str:
+    if weights.origin is not None:
+        return "needs conversion"
+    return "pinned" if weights.pinned else "not pinned"
 
 
 def _weights_facts(weights: Weights) -> list[tuple[str, str]]:

@@ -1,11 +1,13 @@
-"""Weights on this machine: `zoo download` fetches them beforehand, `zoo cache` shows and tidies what was fetched."""
+"""Weights on this machine: `zoo download` and `zoo convert` get them, `zoo cache` shows and tidies what there is."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -13,8 +15,12 @@ from rich.table import Table
 
 import zoo
 from zoo import ZooError, registry
+from zoo.cli.names import model_name
 from zoo.cli.videos import SOME_FAILED
 from zoo.errors import SpecError, WeightsNotFound
+
+if TYPE_CHECKING:
+    from zoo.weights.conversions import Provenance
 
 cache_dir = click.option(
     "--cache-dir", type=click.Path(path_type=Path), help="Another folder than the Hub client's, which HF_HOME sets."
@@ -22,7 +28,7 @@ cache_dir = click.option(
 
 
 @click.command("download")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=model_name)
 @cache_dir
 def download_command(names: Sequence[str], cache_dir: Path | None) -> None:
     """Fetch and verify weights, so that they are there without a network.
@@ -41,53 +47,98 @@ def download_command(names: Sequence[str], cache_dir: Path | None) -> None:
         raise click.exceptions.Exit(SOME_FAILED)
 
 
+@click.command("convert")
+@click.argument("source", metavar="NAME.TAG | FILE")
+@click.argument("output", required=False, type=click.Path(path_type=Path), metavar="[OUT.safetensors]")
+@click.option("--model", help="For a file: the architecture that it is of, or architecture.tag.")
+@click.option("--key", default="", help="For a file: where its tensors are, such as model_ema.")
+@click.option("--num-classes", type=click.IntRange(0), help="For a file: its classes, if not the architecture's.")
+@cache_dir
+def convert_command(
+    source: str, output: Path | None, model: str | None, key: str, num_classes: int | None, cache_dir: Path | None
+) -> None:
+    """Make safetensors of published pickles, in a process of its own that runs no code from them.
+
+    \b
+    zoo convert r3d_18.k400                                     download it, once; zoo.create finds it from then on
+    zoo convert SLOW_8x8_R50.pyth out.safetensors --model slow_r50    for zoo.load and your own training
+    """
+    if output is None:
+        if model is not None or key or num_classes is not None:
+            raise click.UsageError("say where to write it: zoo convert FILE OUT.safetensors --model NAME")
+        from zoo.convert import convert_tag
+
+        with _downloading(source) as arrived:
+            made = convert_tag(source, cache_dir=cache_dir, arrived=arrived)
+    else:
+        if model is None:
+            raise click.UsageError("say of which architecture the file is: --model NAME")
+        from zoo.convert import convert_file
+
+        made = convert_file(source, output, model=model, key=key, num_classes=num_classes)
+    for note in made.notes:
+        click.echo(note, err=True)
+    click.echo(made.path)
+
+
 @click.group("cache", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print data for programs.")
 @cache_dir
 @click.pass_context
 def cache_command(context: click.Context, as_json: bool, cache_dir: Path | None) -> None:
-    """Show what zoo has fetched from the Hub, and for which models."""
+    """Show what zoo has fetched from the Hub and converted, and for which models."""
     if context.invoked_subcommand:
         return
+    from zoo.weights.conversions import Conversions
     from zoo.weights.hub_cache import revisions
 
     cache = _cache(cache_dir)
-    found = revisions(cache, _users())
+    fields = ("repo", "commit", "size", "refs", "used_by", "path")
+    rows = [{f: getattr(r, f) for f in fields} for r in revisions(cache, _users())]
+    for made in Conversions(cache_dir).all():
+        facts = made.provenance
+        known = (facts.source_url, facts.source_sha256, facts.size, (), _used_by(facts), made.path)
+        rows.append(dict(zip(fields, known, strict=True)))
     if as_json:
-        fields = ("repo", "commit", "size", "refs", "used_by", "path")
-        rows = [{f: getattr(r, f) for f in fields} for r in found]
         click.echo(json.dumps(rows, indent=2, default=str))
         return
     table = Table("repository", "revision", "MB", "refs", "models", box=None)
-    for r in found:
-        table.add_row(r.repo, r.commit[:12], f"{r.size / 1e6:.1f}", " ".join(r.refs), " ".join(r.used_by))
+    for r in rows:
+        megabytes = f"{r['size'] / 1e6:.1f}"
+        table.add_row(r["repo"], r["commit"][:12], megabytes, " ".join(r["refs"]), " ".join(r["used_by"]))
     Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
-    click.echo(f"{sum(r.size for r in found) / 1e6:.1f} MB in {cache}", err=True)
+    click.echo(f"{sum(r['size'] for r in rows) / 1e6:.1f} MB in {cache} and {Conversions(cache_dir).folder}", err=True)
 
 
 @cache_command.command("prune")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @cache_dir
 def prune_command(yes: bool, cache_dir: Path | None) -> None:
-    """Delete remains of broken downloads, and revisions that no model and no branch refers to."""
+    """Delete remains of broken downloads, and what no model and no branch refers to."""
+    from zoo.weights.conversions import Conversions, delete
     from zoo.weights.hub_cache import orphans, remove, revisions
 
-    cache = _cache(cache_dir)
-    remains, unused = orphans(cache), [r for r in revisions(cache, _users()) if not r.needed]
+    cache, conversions = _cache(cache_dir), Conversions(cache_dir)
+    remains = [*orphans(cache), *conversions.leftovers()]
+    unused = [r for r in revisions(cache, _users()) if not r.needed]
+    unneeded = [made for made in conversions.all() if not _used_by(made.provenance)]
     for part in remains:
-        click.echo(f"remains of a download: {part} ({part.stat().st_size / 1e6:.1f} MB)")
+        size = sum(p.stat().st_size for p in [part, *part.rglob("*")] if p.is_file())
+        click.echo(f"remains of a download: {part} ({size / 1e6:.1f} MB)")
     for revision in unused:
         click.echo(f"not used any more: {revision.repo}@{revision.commit} ({revision.size / 1e6:.1f} MB)")
-    if not remains and not unused:
+    for made in unneeded:
+        click.echo(f"not used any more: {made.folder} ({made.provenance.size / 1e6:.1f} MB)")
+    if not (remains or unused or unneeded):
         click.echo("nothing to delete")
     elif yes or click.confirm("Delete?"):
-        for part in remains:
-            part.unlink(missing_ok=True)
+        for path in (*remains, *(made.folder for made in unneeded)):
+            delete(path)
         for revision in unused:
             remove(revision)
 
 
-COMMANDS = (download_command, cache_command)
+COMMANDS = (download_command, convert_command, cache_command)
 
 
 def _download(name: str, cache_dir: Path | None) -> Path:
@@ -105,6 +156,28 @@ def _download(name: str, cache_dir: Path | None) -> Path:
             raise WeightsNotFound(f"{name} has no default weights", hint=f"its tags are {', '.join(spec.weights)}")
         weights = spec.weights[spec.default_tag]
     return fetch(weights, name=f"{spec.full_name}.{weights.tag}", cache_dir=cache_dir).path
+
+
+@contextmanager
+def _downloading(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, only on a terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True, markup=False)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda size, total: bar.update(task, completed=size, total=total or None)
+
+
+def _used_by(facts: Provenance) -> tuple[str, ...]:
+    """The model that a converted file is of, if there still is one and it is published as it was."""
+    try:
+        weights = registry.default.find(facts.model)[1]
+    except ZooError:
+        return ()
+    same = weights is not None and weights.origin is not None and facts.is_of(weights.origin)
+    return (facts.model,) if same else ()
 
 
 def _cache(cache_dir: Path | None) -> Path:

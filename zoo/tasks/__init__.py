@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 # A task's module has run(model, video, **options) and failed(model, video, error), both giving its result, and may have
 # CHECKS = "package.module:CHECKS", its part of the conformance kit.
-TASKS = {"classification": "zoo.tasks.classification"}
+TASKS = {"classification": "zoo.tasks.classification", "next_frame": "zoo.tasks.next_frame"}
 
 
 @overload
@@ -40,6 +41,7 @@ def predict(
     limits: Limits | None = None,
     isolate: bool = False,
     device: str | torch.device | None = None,
+    **of_task: Any,
 ) -> Iterator[Prediction]: ...
 
 
@@ -56,6 +58,7 @@ def predict(
     limits: Limits | None = None,
     isolate: bool = False,
     device: str | torch.device | None = None,
+    **of_task: Any,
 ) -> Prediction: ...
 
 
@@ -71,6 +74,7 @@ def predict(
     limits: Limits | None = None,
     isolate: bool = False,
     device: str | torch.device | None = None,
+    **of_task: Any,
 ) -> Prediction | Iterator[Prediction]:
     """What the model says about a video, by the protocol of its weights.
 
@@ -84,12 +88,14 @@ def predict(
     window, stride: seconds. Slide over the video, so that `segments` says what happens when; stride defaults to window.
     limits, isolate: for files from strangers, as `zoo.video.read_frames` takes them: isolate=True decodes in a child
     process, so that even a crash of the decoder is a VideoError.
+    of_task: options of the model's task; another task than classification may not know those above, and says so.
     Raises VideoError, GeometryError, SpecError; UnknownModel and WeightsError for a name.
     """
     model = as_model(model_or_name, device)
     task = _task_of(model)
     reading = {"fps": fps, "limits": limits, "isolate": isolate}
-    options = {"top_k": top_k, "views": views, "window": window, "stride": stride, **reading}
+    options = {"top_k": top_k, "views": views, "window": window, "stride": stride, **reading, **of_task}
+    options = _understood(model, task, options)
     if is_several(video):
         return _each(model, task, video, options)
     return task.run(model, video, **options)  # type: ignore[no-any-return]
@@ -140,6 +146,17 @@ def _task_of(model: VideoModel) -> Any:
     if name not in TASKS:
         raise SpecError(f"no task is called {name!r}", hint=f"the tasks are {', '.join(TASKS)}")
     return import_module(TASKS[name])
+
+
+def _understood(model: VideoModel, task: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the caller has changed. Raises SpecError for one that the task does not have."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(predict).parameters.items()}
+    changed = {name: value for name, value in options.items() if name not in defaults or value != defaults[name]}
+    known = [p.name for p in inspect.signature(task.run).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if unknown := sorted(changed.keys() - set(known)):
+        name = model.spec.full_name if model.spec else type(model).__name__
+        raise SpecError(f"{name}: predict has no option {unknown[0]!r} here", hint=f"it has {', '.join(known)}")
+    return changed
 
 
 def _each(model: VideoModel, task: Any, videos: Iterable[Any], options: dict[str, Any]) -> Iterator[Any]:

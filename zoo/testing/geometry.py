@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import torch
 
+from zoo.cost import build_on_meta, protocol_shape
 from zoo.errors import GeometryError
 from zoo.spec import Geometry, ModelSpec
 from zoo.testing.failure import CheckFailed, require
-from zoo.testing.subject import build_on_meta, protocol_shape, protocols_of, smallest
+from zoo.testing.subject import protocols_of, smallest
 
 Shape = tuple[int, int, int, int]
 

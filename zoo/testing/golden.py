@@ -15,10 +15,11 @@ from torch import Tensor
 
 from zoo import factory, registry
 from zoo.contract import VideoModel
+from zoo.cost import protocol_shape
 from zoo.errors import SpecError
 from zoo.spec import ModelSpec, Weights
 from zoo.testing.failure import CheckFailed, require
-from zoo.testing.subject import difference, protocol_shape, run, whole_shape
+from zoo.testing.subject import difference, run, whole_shape
 from zoo.weights.source import PACKAGED, packaged
 
 AGREE = 1e-3  # of the largest logit: other processors round differently
@@ -27,31 +28,35 @@ AGREE = 1e-3  # of the largest logit: other processors round differently
 def check_packaged_weights(spec: ModelSpec) -> None:
     """Weights inside the package load, give finite logits, and the ones on record if there is a record."""
     for tag, weights in spec.weights.items():
-        if not weights.source.startswith(PACKAGED):
-            continue
-        model = factory.create(f"{spec.full_name}.{tag}")
-        path = _record_of(weights)
-        record = json.loads(path.read_text()) if path.is_file() else None
-        logits = run(model, golden_clip(record["clip"] if record else _shape(model)))
-        require(
-            bool(logits.isfinite().all()),
-            expected=f"finite logits from {tag}",
-            seen=f"{logits.flatten()[:5].tolist()}",
-            fix="publish weights that are sound",
-        )
-        if record is None:
-            continue
-        try:
-            away = difference(logits, torch.tensor(record["logits"])[None])
-        except (TypeError, ValueError) as error:
-            raise CheckFailed(f"{path.name} holds a row of numbers", str(error), "record it again") from error
-        require(
-            away <= AGREE,
-            expected=f"the logits of {tag} in {path.name}",
-            seen=f"a relative difference of {away:.2g}",
-            fix="find out what has changed the network; if it is meant, publish new weights under a new tag, and "
-            f"record them with zoo.testing.record_golden({spec.full_name + '.' + tag!r})",
-        )
+        if weights.source.startswith(PACKAGED):
+            name = f"{spec.full_name}.{tag}"
+            check_golden(factory.create(name), weights, name)
+
+
+def check_golden(model: VideoModel, weights: Weights, name: str) -> None:
+    """A model with these weights, called `name`, gives finite logits, and the ones on record if there is a record."""
+    path = _record_of(weights) if weights.source.startswith(PACKAGED) else None
+    record = json.loads(path.read_text()) if path and path.is_file() else None
+    logits = run(model, golden_clip(record["clip"] if record else golden_shape(model)))
+    require(
+        bool(logits.isfinite().all()),
+        expected=f"finite logits from {name}",
+        seen=f"{logits.flatten()[:5].tolist()}",
+        fix="publish weights that are sound",
+    )
+    if record is None or path is None:
+        return
+    try:
+        away = difference(logits, torch.tensor(record["logits"])[None])
+    except (TypeError, ValueError) as error:
+        raise CheckFailed(f"{path.name} holds a row of numbers", str(error), "record it again") from error
+    require(
+        away <= AGREE,
+        expected=f"the logits of {name} in {path.name}",
+        seen=f"a relative difference of {away:.2g}",
+        fix="find out what has changed the network; if it is meant, publish new weights under a new tag, and "
+        f"record them with zoo.testing.record_golden({name!r})",
+    )
 
 
 def record_golden(name: str) -> Path:
@@ -60,7 +65,7 @@ def record_golden(name: str) -> Path:
     if weights is None or not weights.source.startswith(PACKAGED):
         raise SpecError(f"{name} has no weights inside a package", hint="give architecture.tag of pkg:// weights")
     model = factory.create(name)
-    shape = _shape(model)
+    shape = golden_shape(model)
     logits = run(model, golden_clip(shape))[0]
     path = _record_of(weights)
     path.write_text(json.dumps({"clip": shape, "logits": [float(f"{v:.7g}") for v in logits.tolist()]}) + "\n")
@@ -78,5 +83,6 @@ def _record_of(weights: Weights) -> Path:
     return path.with_name(f"{path.stem}.golden.json")
 
 
-def _shape(model: VideoModel) -> list[int]:
+def golden_shape(model: VideoModel) -> list[int]:
+    """One clip of the model's protocol."""
     return [1, *(protocol_shape(model.preprocessing) if model.preprocessing else whole_shape(model))]

@@ -44,9 +44,12 @@ OF_MODELS: dict[int, tuple[Check, ...]] = {
         networks.check_global_state_is_untouched,
     )
 }
-OF_STREAMS: dict[int, tuple[Check, ...]] = {1: (streams.check_chunks_make_no_difference, streams.check_steps_are_pure)}
+OF_STREAMS: dict[int, tuple[Check, ...]] = {
+    1: (streams.check_chunks_make_no_difference, streams.check_steps_are_pure),
+    2: (streams.check_state_survives_a_file, streams.check_one_stream_starts_anew, streams.check_step_exports),
+}
 OF_PACKAGED: dict[int, tuple[Check, ...]] = {1: (golden.check_packaged_weights,)}
-NEWEST = max(OF_MODELS)
+NEWEST = max(number for sets in (OF_PLUGINS, OF_MODELS, OF_STREAMS, OF_PACKAGED) for number in sets)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def checks(
         yield from _pairs(found[:1], OF_PLUGINS, version)
     for spec in found:
         yield from _pairs([spec], OF_MODELS, version)
-        yield from _pairs([spec], _of_task(spec.task), version)
+        yield from _pairs([spec], of_task(spec.task), version)
         if spec.streaming:
             yield from _pairs([spec], OF_STREAMS, version)
         if any(weights.source.startswith(PACKAGED) for weights in spec.weights.values()):
@@ -153,8 +156,9 @@ def case_id(spec: ModelSpec, check: Check) -> str:
 
 def _specs(record: registry.PluginRecord, models: Sequence[str] | None) -> list[ModelSpec]:
     if models is not None:
-        prefix = "" if record.builtin and ModelSpec.WILDCARD not in record.models else f"{record.name}/"
-        return [registry.default.info(f"{prefix}{name}") for name in models]
+        described = {name: spec.full_name for name, spec in record.models.items() if not spec.is_namespace}
+        elsewhere = "" if record.builtin and ModelSpec.WILDCARD not in record.models else f"{record.name}/"
+        return [registry.default.info(described.get(name, f"{elsewhere}{name}")) for name in models]
     found = [spec for spec in record.models.values() if not spec.is_namespace]
     if not found:
         anything = "makes models for any name" if record.models else "describes no models"
@@ -162,7 +166,8 @@ def _specs(record: registry.PluginRecord, models: Sequence[str] | None) -> list[
     return found
 
 
-def _of_task(task: str) -> dict[int, tuple[Check, ...]]:
+def of_task(task: str) -> dict[int, tuple[Check, ...]]:
+    """The sets of checks that a task adds."""
     reference = getattr(import_module(TASKS[task]), "CHECKS", "") if task in TASKS else ""
     return registry.import_function(reference) if reference else {}
 

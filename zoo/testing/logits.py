@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from zoo.cost import build_on_meta
 from zoo.spec import ModelSpec
 from zoo.testing.failure import Check, require
 from zoo.testing.networks import CLOSE
-from zoo.testing.subject import build_on_meta, build_small, difference, run, small_clip, subject, whole_shape
+from zoo.testing.subject import build_small, difference, run, small_clip, subject, whole_shape
 
 
 def check_output_shape(spec: ModelSpec) -> None:

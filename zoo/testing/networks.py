@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import save_file
 
 from zoo import factory
+from zoo.cost import build_on_meta
 from zoo.spec import ModelSpec
 from zoo.testing.failure import CheckFailed, require
-from zoo.testing.subject import build_on_meta, build_small, difference, run, small_clip, subject
+from zoo.testing.subject import build_small, difference, run, small_clip, subject
 from zoo.testing.world import switches
 
 CLOSE = 1e-4  # of the largest output: far above rounding, far below any mistake

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from zoo.cost import build_on_meta
 from zoo.spec import ModelSpec, Weights
 from zoo.testing.failure import CheckFailed, require
-from zoo.testing.subject import build_on_meta
 
 # In a new interpreter: which modules that are neither the standard library's nor zoo's come with the plugin.
 _PROBE = """

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from zoo.spec import ModelSpec
-from zoo.testing.failure import require
+from zoo.testing.failure import CheckFailed, require
 from zoo.testing.networks import CLOSE
 from zoo.testing.subject import difference, subject
 
@@ -64,6 +68,90 @@ def check_steps_are_pure(spec: ModelSpec) -> None:
         f"{difference(once, twice):.2g} the second time; names {', '.join(after)}",
         fix="build a new dict of new tensors, and keep nothing on self",
     )
+
+
+def check_state_survives_a_file(spec: ModelSpec) -> None:
+    """A stream can be put aside: its state goes through safetensors, and the next frames get the same answer."""
+    model, clip, _ = subject(spec)
+    stream: Any = model
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        _, state = stream.step(clip.clone(), stream.init_state(len(clip)))
+        path = Path(folder) / "state.safetensors"
+        try:
+            save_file(state, path)
+        except (RuntimeError, ValueError) as error:
+            raise CheckFailed(
+                "every tensor of the state is contiguous and has memory of its own",
+                " ".join(str(error).split()),
+                "end the parts of the state that are views with .clone() or .contiguous()",
+            ) from error
+        restored, _ = stream.step(clip.clone(), load_file(path))
+        straight, _ = stream.step(clip.clone(), state)
+    away = difference(restored, straight)
+    require(
+        away <= CLOSE,
+        expected="the same answer from a state that was written to a file and read again",
+        seen=f"a relative difference of {away:.2g}",
+        fix="keep all of the past in the state, and nothing on self",
+    )
+
+
+def check_one_stream_starts_anew(spec: ModelSpec) -> None:
+    """`reset_state(state, [1])` starts stream 1 anew, and stream 0 goes on as if nothing had been."""
+    model, clip, output = subject(spec)
+    stream: Any = model
+    with torch.no_grad():
+        _, before = stream.step(clip.clone(), stream.init_state(len(clip)))
+        after, _ = stream.step(clip.clone(), model.reset_state(before, [1]))
+        goes_on, _ = stream.step(clip.clone(), before)
+    away = max(difference(after[:1], goes_on[:1]), difference(after[1:], output[1:]))
+    require(
+        away <= CLOSE,
+        expected="the logits of forward(clip) for the stream that starts anew, and for the other what it would say",
+        seen=f"a relative difference of {away:.2g}",
+        fix="give every tensor of the state one row per stream, and let no stream look at another's",
+    )
+
+
+def check_step_exports(spec: ModelSpec) -> None:
+    """`torch.export` takes `step`, and the exported program says and keeps the same."""
+    model, clip, _ = subject(spec)
+    stream: Any = model
+    first, rest = clip[:, :, :1].clone(), clip[:, :, -1:].clone()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.export talks about its own deprecations
+        _, state = stream.step(first, stream.init_state(len(clip)))
+        copies = [{name: value.clone() for name, value in state.items()} for _ in range(2)]
+        logits, after = stream.step(rest, state)
+        try:
+            program = torch.export.export(_Step(model), (rest, copies[0])).module()
+            said, kept = program(rest, copies[1])
+        except Exception as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), "")
+            raise CheckFailed(
+                "torch.export.export of model.step(frames, state) works",
+                f"{type(error).__name__}: {reason}",
+                "no branch and no shape may depend on the values of frames or state",
+            ) from error
+    away = max(difference(a, b) for a, b in [(said, logits), *((kept[name], after[name]) for name in after)])
+    require(
+        away <= CLOSE,
+        expected="the exported step gives the same logits and state",
+        seen=f"a relative difference of {away:.2g}",
+        fix="look for Python state or numbers that step computes from the values of its input",
+    )
+
+
+class _Step(nn.Module):
+    """`step` as a forward, which is what torch.export takes."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        answer: tuple[Tensor, State] = self.model.step(frames, state)
+        return answer
 
 
 def _same(a: Tensor, b: Tensor | None) -> bool:

@@ -1,4 +1,4 @@
-"""What the checks look at: the whole model on the meta device, where size costs nothing, or its small variant run."""
+"""What the checks look at: the small variant of a model, what it says of a clip, and how far two answers are apart."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zoo import factory
 from zoo.contract import VideoModel
+from zoo.cost import protocol_shape
 from zoo.spec import Geometry, ModelSpec, Preprocessing
 from zoo.testing.shaking import perturb
 
@@ -39,13 +40,6 @@ def build_small(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 
         model = factory.build(spec.full_name, num_classes=num_classes, **spec.small)
     perturb(model, seed=seed)
     return model.eval()
-
-
-def build_on_meta(spec: ModelSpec, *, num_classes: int | None = None) -> VideoModel:
-    """The whole model without any memory: shapes only."""
-    with torch.device("meta"):
-        model = factory.build(spec.full_name, num_classes=num_classes)
-    return model.to("meta").eval()
 
 
 def run(model: VideoModel, clip: Tensor) -> Tensor:
@@ -80,13 +74,6 @@ def whole_shape(model: VideoModel) -> tuple[int, int, int, int]:
 def protocols_of(spec: ModelSpec) -> list[Preprocessing]:
     """The spec's protocol and those of its weights."""
     return [p for p in (spec.preprocessing, *(w.preprocessing for w in spec.weights.values())) if p]
-
-
-def protocol_shape(protocol: Preprocessing) -> tuple[int, int, int, int]:
-    """The clip `(C, T, H, W)` of a protocol; of one that crops nothing, a square of the size it resizes to."""
-    size = protocol.crop or protocol.resize or 224
-    height, width = (size, size) if isinstance(size, int) else size
-    return 3, protocol.num_frames, height, width
 
 
 def difference(a: Tensor, b: Tensor) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import VideoError
+from zoo.errors import VideoDecodeError, VideoError
 from zoo.spec import Preprocessing
 from zoo.video.picture import Frame
 from zoo.video.url import Url
@@ -45,12 +45,17 @@ def open_footage(
     fps: frames per second of an array or a list of images, which do not know it. Raises VideoError.
     limits, isolate: of reading a file, as `probe` takes them; None is the usual limits.
     """
-    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, Url)) or hasattr(video, "read"):
+    if is_file(video):
         return _File(video, limits, isolate)
     frames, name = _as_array(video)
     if not isinstance(fps, Real) or not LEAST_FPS <= fps <= MOST_FPS:
         raise VideoError(f"{name} has no frame rate of its own, and fps={fps!r}", hint="pass fps=30, or what it is")
     return _Array(frames, name, float(fps))
+
+
+def is_file(video: Any) -> bool:
+    """Whether this is a container to be decoded, rather than frames."""
+    return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, Url)) or hasattr(video, "read")
 
 
 def is_several(video: Any) -> bool:
@@ -73,8 +78,12 @@ def name_of(video: Any) -> str:
     return "<images>" if isinstance(video, (list, tuple)) else "<array>"
 
 
-class Recounted(Exception):
+class Recounted(VideoDecodeError):
     """The table of a file was wrong, as reading it has shown: its times are others now, and frames too."""
+
+    def __init__(self, name: str) -> None:
+        reason = "its packets are not its frames, which were counted now"
+        super().__init__(f"{name}: {reason}", hint="read it once more", source=name, reason=reason)
 
 
 def settled(make: Callable[[], Result]) -> Result:
@@ -118,7 +127,7 @@ class _File:
         for frame in selection:
             if self._index.trusted and selection.path != "fast":
                 self._count(exact=True)
-                raise Recounted
+                raise Recounted(self.name)
             yield frame
 
 

@@ -73,7 +73,7 @@ class Resize:
 
 
 def is_whole(value: Any, least: int = 1) -> bool:
-    """Whether this is a whole number, from `least` on."""
+    """Whether this is a whole number, from `least` on; one of NumPy too."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 

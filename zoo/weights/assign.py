@@ -37,15 +37,15 @@ def load_into(
     source: Mapping[str, Tensor] | None = None
     shapes, what = file.shapes, f"{file.path} does not fit {name}"
     if layouts and shapes.keys() != wanted.keys():
-        layout, source = converted(file, layouts, what, wanted)
+        layout, source = converted({key: file.tensor(key) for key in shapes}, layouts, what, wanted, model)
         shapes = {key: tuple(tensor.shape) for key, tensor in source.items()}
         what = f"{file.path}, read as layout {layout!r}, does not fit {name}"
-    _compare({key: tuple(t.shape) for key, t in wanted.items()}, shapes, what)
+    compare({key: tuple(t.shape) for key, t in wanted.items()}, shapes, what)
     parameters = {key for key, _ in model.named_parameters()} if finite else set()
     tensors = {}
     for key, like in wanted.items():
         tensor = file.tensor(key) if source is None else source[key]
-        if key in parameters and not bool(torch.isfinite(tensor).all()):
+        if key in parameters and not _all_finite(tensor):
             raise WeightsCorrupt(f"{file.path}: {_short(key)} holds NaN or infinity", hint="its training has diverged")
         tensors[key] = _as(tensor, like, f"{file.path}: {_short(key)}", device, dtype)
     # A live model keeps its parameters, which an optimiser may hold; one that has just been built takes the file's.
@@ -55,7 +55,15 @@ def load_into(
         raise WeightsMismatch(f"{name}: {some(left)} got no values: they are neither in the file nor computed")
 
 
-def _compare(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], what: str) -> None:
+def _all_finite(tensor: Tensor) -> bool:
+    # A sum is one fast pass, and NaN or infinity stays in it. One that overflows is looked at value by value, and so
+    # are numbers of one byte, which have no sum.
+    summed = tensor.element_size() > 1 and bool(tensor.sum().isfinite())
+    return summed or bool(tensor.isfinite().all())
+
+
+def compare(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], what: str) -> None:
+    """Raise WeightsMismatch unless names and shapes are the same."""
     missing = wanted.keys() - found.keys()
     unexpected = found.keys() - wanted.keys()
     shapes = [f"{k} {found[k]} instead of {wanted[k]}" for k in wanted if k in found and found[k] != wanted[k]]
@@ -83,12 +91,20 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
 
 
+def check_kind(tensor: Tensor, like: Tensor, what: str) -> bool:
+    """Whether it is floating-point, of any width. Raises WeightsMismatch for other numbers than the model has."""
+    # Of one byte they are meant to be scaled by something that is not in the model.
+    if tensor.is_floating_point() and like.is_floating_point() and tensor.element_size() > 1:
+        return True
+    if tensor.dtype != like.dtype:
+        raise WeightsMismatch(
+            f"{what} is {tensor.dtype}, the model's is {like.dtype}", hint="is it a file of another model?"
+        )
+    return False
+
+
 def _as(
     tensor: Tensor, like: Tensor, what: str, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> Tensor:
-    # Of one byte they are meant to be scaled by something that is not in the model.
-    if tensor.is_floating_point() and like.is_floating_point() and tensor.element_size() > 1:
-        return tensor.to(device=device or like.device, dtype=dtype or like.dtype)
-    if tensor.dtype != like.dtype:
-        raise WeightsMismatch(f"{what} is {tensor.dtype}, the model's is {like.dtype}")
-    return tensor.to(device=device or like.device)
+    floating = check_kind(tensor, like, what)
+    return tensor.to(device=device or like.device, dtype=(dtype or like.dtype) if floating else None)

@@ -52,20 +52,7 @@ class CachedFile:
 
     def problem(self, digest: str, size: int | None) -> str:
         """What is wrong with the bytes, or ""."""
-        if not self.exists():
-            return "is not there"
-        if not self.path.is_file():
-            return "is not a file"
-        if size is not None and (found := self.path.stat().st_size) != size:
-            return f"has {found} bytes instead of {size}"
-        facts = _facts(self.path)
-        if self._stamped(digest) == facts:
-            return ""
-        if (other := digest_of(self.path, like=digest)) != digest:
-            return f"has the digest {other} instead of {digest}"
-        if _facts(self.path) == facts:
-            self._stamp(digest, facts)
-        return ""
+        return file_problem(self.path, digest, size, stamps=self.root)
 
     def discard(self) -> None:
         """Delete the entry and the bytes behind it, wherever links point only inside this repository's folder."""
@@ -80,20 +67,40 @@ class CachedFile:
                 _delete(blob)
         _delete(entry)
 
-    def _stamped(self, digest: str) -> list[object]:
-        try:
-            facts = json.loads((self.root / STAMPS / digest).read_bytes())
-        except (OSError, ValueError):
-            return []
-        return facts if isinstance(facts, list) else []
 
-    def _stamp(self, digest: str, facts: list[object]) -> None:
-        with suppress(OSError):  # a cache that cannot be written is hashed every time
-            folder = self.root / STAMPS
-            folder.mkdir(exist_ok=True)
-            with NamedTemporaryFile("w", dir=folder, delete=False) as stream:
-                json.dump(facts, stream)
-            Path(stream.name).replace(folder / digest)
+def file_problem(path: Path, digest: str, size: int | None, *, stamps: Path) -> str:
+    """What is wrong with the bytes of a file, or "". stamps: the folder in which stamps are kept."""
+    if not os.path.lexists(path):
+        return "is not there"
+    if not path.is_file():
+        return "is not a file"
+    if size is not None and (found := path.stat().st_size) != size:
+        return f"has {found} bytes instead of {size}"
+    facts = _facts(path)
+    stamp = stamps / STAMPS / digest
+    if _stamped(stamp) == facts:
+        return ""
+    if (other := digest_of(path, like=digest)) != digest:
+        return f"has the digest {other} instead of {digest}"
+    if _facts(path) == facts:
+        _stamp(stamp, facts)
+    return ""
+
+
+def _stamped(stamp: Path) -> list[object]:
+    try:
+        facts = json.loads(stamp.read_bytes())
+    except (OSError, ValueError):
+        return []
+    return facts if isinstance(facts, list) else []
+
+
+def _stamp(stamp: Path, facts: list[object]) -> None:
+    with suppress(OSError):  # a cache that cannot be written is hashed every time
+        stamp.parent.mkdir(exist_ok=True)
+        with NamedTemporaryFile("w", dir=stamp.parent, delete=False) as stream:
+            json.dump(facts, stream)
+        Path(stream.name).replace(stamp)
 
 
 def _facts(path: Path) -> list[object]:

@@ -62,7 +62,6 @@ class Config:
     @classmethod
     def _parse(cls, text: bytes) -> Config:
         data = _load(text)
-        _require(isinstance(data, dict), "it is not an object")
         version = data.get("schema_version")
         _require(type(version) is int and version >= 1, "it has no schema_version")
         _require(version <= VERSION, f"schema_version {version} is newer than {VERSION}: pip install -U {LIBRARY}")
@@ -99,6 +98,15 @@ class Config:
         return (json.dumps(data, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
+def read_object(text: bytes, where: str) -> dict[str, Any]:
+    """A JSON object that no parser has to guess about: bounded, no key twice, finite numbers. Raises WeightsCorrupt."""
+    try:
+        data: dict[str, Any] = _load(text)
+    except _Wrong as wrong:
+        raise WeightsCorrupt(f"{where}: {wrong}", hint="ask its author") from wrong
+    return data
+
+
 class _Wrong(Exception):
     """What is wrong with a config."""
 
@@ -111,9 +119,11 @@ def _require(condition: bool, otherwise: str) -> None:
 def _load(text: bytes) -> Any:
     _require(len(text) <= MOST_BYTES, f"it has {len(text):,} bytes, more than {MOST_BYTES:,}")
     try:
-        return json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        data = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as broken:
         raise _Wrong(f"it is no JSON: {str(broken)[:200]}") from broken
+    _require(isinstance(data, dict), "it is not an object")
+    return data
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

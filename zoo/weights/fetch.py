@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import SpecError, WeightsCorrupt, WeightsDownloadError, WeightsNotFound, WeightsOffline
 from zoo.spec import Weights
 from zoo.weights.cached import CachedFile, digest_of
+from zoo.weights.conversions import Conversions
 from zoo.weights.hub import Hub, Remote
 from zoo.weights.source import HUB, PACKAGED, HubFile, local, packaged
 
@@ -45,16 +47,14 @@ def fetch(
 ) -> Fetched:
     """The verified file behind weights, "hf://owner/repo/file@revision", "pkg://package/path" or a local path.
 
-    name: of the model, for the text of errors. endpoint, cache_dir, token: of the Hub; None is what its client has.
+    name: of the model, for the text of errors and to find what was converted for it.
+    endpoint, cache_dir, token: of the Hub; None is what its client has.
     Raises WeightsError: not found, no access, offline, download failed, corrupt.
     """
     if not isinstance(weights, Weights):
         weights = Weights(source=str(weights))
-    if not weights.source:
-        raise WeightsNotFound(
-            f"{name} is published as a pickle only, and this version of zoo does not convert pickles",
-            hint="with a safetensors file of it, use zoo.load(model, path)",
-        )
+    if weights.origin is not None:
+        return _converted(weights.origin, name, cache_dir)
     if weights.source.startswith(HUB):
         hub = Hub(endpoint, cache_dir, token)
         file = HubFile.parse(weights.source)
@@ -63,6 +63,20 @@ def fetch(
     path = packaged(weights.source) if inside else local(weights.source)
     _compare(path, weights)
     return Fetched(path, weights.sha256, reviewed=weights.pinned)
+
+
+def _converted(origin: Mapping[str, str], name: str, cache_dir: str | Path | None) -> Fetched:
+    """What `zoo convert` has made of a pickle. Every value of it was looked at then."""
+    command = f"zoo convert {name}" + (f" --cache-dir {cache_dir}" if cache_dir else "")
+    found = Conversions(cache_dir).find(name, origin)
+    if found is None:
+        raise WeightsNotFound(
+            f"{name} is published as a pickle only, which has not been converted on this machine",
+            hint=f"run `{command}` once; it downloads {origin['url']}",
+        )
+    if problem := found.problem():
+        raise WeightsCorrupt(f"{name}: {found.path} {problem}", hint=f"run `{command}` again")
+    return Fetched(found.path, found.provenance.sha256, lasting=True, reviewed=True)
 
 
 def fetch_from_hub(

@@ -1,4 +1,4 @@
-"""The Hub, through its own client, which is imported here and in `hub_errors` only, and only when it is needed.
+"""The Hub, through its own client, which is imported here and in its neighbours only, and only when it is needed.
 
 What the client leaves open is closed here. Every wait has an end. What the client does not try again is tried again.
 What the headers say is believed only if it could be true. And whatever the client raises leaves as one error of zoo's
@@ -71,6 +71,20 @@ class Hub:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(commit)
 
+    def known_absent(self, file: HubFile) -> bool:
+        """Whether the Hub has said before that this commit has no such file."""
+        return self._absence(file).exists()
+
+    def remember_absence(self, file: HubFile) -> None:
+        """Note, where the client does, that this commit has no such file, so that it is asked for only once."""
+        path = self._absence(file)
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    def _absence(self, file: HubFile) -> Path:
+        return self._folder(file) / ".no_exist" / file.revision / file.file
+
     @contextmanager
     def one_error(self, file: HubFile, name: str) -> Iterator[None]:
         """Within this block everything that goes wrong is a ZooError about `file`, wanted for the model `name`."""
@@ -89,14 +103,14 @@ class Hub:
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
         url = hf_hub_url(file.repo, file.file, revision=file.revision, endpoint=self.endpoint)
-        found = self._again(
+        found = persistently(
             lambda: get_hf_file_metadata(
                 url,
                 timeout=constants.HF_HUB_ETAG_TIMEOUT,
                 retry_on_errors=False,
                 endpoint=self.endpoint,
                 token=self._token,
-                **_ours(),
+                **ours(),
             ),
             asking=True,
         )
@@ -122,7 +136,7 @@ class Hub:
         """Have the client put the file into its cache. `replace`: even if it thinks that it has it."""
         from huggingface_hub import constants, hf_hub_download
 
-        self._again(
+        persistently(
             lambda: hf_hub_download(
                 file.repo,
                 file.file,
@@ -133,7 +147,7 @@ class Hub:
                 force_download=replace,
                 etag_timeout=constants.HF_HUB_ETAG_TIMEOUT,
                 tqdm_class=_bar(remote.size),
-                **_ours(),
+                **ours(),
             ),
             asking=False,
         )
@@ -177,19 +191,20 @@ class Hub:
     def _folder(self, file: HubFile) -> Path:
         return self.cache / f"models--{file.repo.replace('/', '--')}"
 
-    def _again(self, call: Callable[[], T], *, asking: bool) -> T:
-        """The call's result, after some more tries if it fails in a way that may pass."""
-        pause = PAUSE
-        for left in range(TRIES - 1, -1, -1):
-            try:
-                return call()
-            except Exception as error:
-                wait = _worth_waiting(error, pause * random.uniform(0.5, 1.5), asking=asking)
-                if not left or wait is None:
-                    raise
-            time.sleep(wait)
-            pause *= 2
-        raise AssertionError("not reached")
+
+def persistently(call: Callable[[], T], *, asking: bool) -> T:
+    """The call's result, after some more tries if it fails in a way that may pass."""
+    pause = PAUSE
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            return call()
+        except Exception as error:
+            wait = _worth_waiting(error, pause * random.uniform(0.5, 1.5), asking=asking)
+            if not left or wait is None:
+                raise
+        time.sleep(wait)
+        pause *= 2
+    raise AssertionError("not reached")
 
 
 def _worth_waiting(error: Exception, pause: float, *, asking: bool) -> float | None:
@@ -233,7 +248,8 @@ def _bar(size: int) -> type:
     return Bar
 
 
-def _ours() -> dict[str, Any]:
+def ours() -> dict[str, Any]:
+    """Who asks, for the Hub's statistics."""
     from zoo import __version__
 
     return {"library_name": "video-zoo", "library_version": __version__}

@@ -20,6 +20,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
+class NoSuchFile(WeightsNotFound):
+    """Repository and revision are there, and the Hub says that the file is not."""
+
+
 class LongerThanDeclared(Exception):
     """A body that does not end where it should."""
 
@@ -50,7 +54,7 @@ def explain(error: Exception, asked: str, page: str, cache: Path) -> ZooError:
     if isinstance(error, errors.RevisionNotFoundError):
         return WeightsNotFound(f"{asked}: {page} has no such revision", hint=f"see {page}/commits")
     if isinstance(error, errors.EntryNotFoundError):
-        return WeightsNotFound(f"{asked}: there is no such file in that revision", hint=f"see {page}/tree/main")
+        return NoSuchFile(f"{asked}: there is no such file in that revision", hint=f"see {page}/tree/main")
     if isinstance(error, errors.HfHubHTTPError):
         return _by_status(error.response.status_code, asked, page, again)
     if isinstance(error, errors.FileMetadataError):

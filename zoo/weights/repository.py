@@ -1,17 +1,25 @@
-"""Models by where they are: "hf-hub:owner/repo@revision" and "local-dir:path", in zoo's own format."""
+"""Models by where they are: "hf-hub:owner/repo@revision" and "local-dir:path".
+
+What is there is in zoo's own format, or in that of another library if an installed model opens it. All files are of one
+commit, whatever the branch becomes meanwhile.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-from zoo.errors import WeightsNotFound
+from zoo import registry
+from zoo.errors import WeightsDownloadError, WeightsNotFound, WeightsOffline
 from zoo.spec import Weights
-from zoo.weights.config import MOST_BYTES, Config
+from zoo.weights.config import MOST_BYTES, Config, read_object
 from zoo.weights.fetch import Fetched, fetch, fetch_from_hub, max_download
+from zoo.weights.foreign import FILE, INDEX, PICKLES, PROCESSORS, kind_of, translated
 from zoo.weights.hub import Hub
-from zoo.weights.source import MAIN, HubFile
+from zoo.weights.hub_errors import NoSuchFile
+from zoo.weights.source import HUB, MAIN, HubFile
 
 ON_HUB = "hf-hub:"
 IN_FOLDER = "local-dir:"
@@ -21,25 +29,47 @@ log = logging.getLogger("zoo")
 _told: set[str] = set()
 
 
+class Place(Protocol):
+    """Where the files of a repository are. tag: names them for good, where that is possible."""
+
+    name: str
+    tag: str
+
+    def find(self, file: str) -> Path | None:
+        """A small file, or None if there is none."""
+
+    def has(self, file: str) -> bool:
+        """Whether there is such a file, of any size. Nothing is fetched."""
+
+    def source(self, file: str) -> str:
+        """As in `Weights.source`."""
+
+    def weights(self, weights: Weights) -> Fetched:
+        """The weights file. Raises WeightsNotFound if there is none."""
+
+
 @dataclass(frozen=True)
 class Repository:
-    """A config that was read, and the weights beside it."""
+    """A config that was read, and the weights beside it.
+
+    kind: "library:model_type" of a repository in the format of another library, "" of one in zoo's own.
+    """
 
     name: str
     config: Config
     weights: Weights
-    _hub: Hub | None
+    kind: str
+    _place: Place
 
     def file(self) -> Fetched:
         """The weights file, held to the config's digest. The config came with it, so that it counts as unreviewed."""
-        sha256, size = self.config.weights["sha256"], self.config.weights["size"]
-        if self._hub is None:
-            found = fetch(self.weights, name=self.name)
-        else:
-            file = HubFile.parse(self.weights.source)
-            _warn_once(self.name, file.revision)
-            found = fetch_from_hub(file, self._hub, sha256=sha256, size=size, name=self.name, limit=max_download())
-        return Fetched(found.path, found.sha256, found.lasting, found.commit, reviewed=False)
+        try:
+            found = self._place.weights(self.weights)
+        except WeightsNotFound as missing:
+            if self.kind and (told := _other_files(self._place, self.config.architecture)):
+                raise told from missing
+            raise
+        return replace(found, reviewed=False)
 
 
 def is_repository(name: object) -> bool:
@@ -48,25 +78,109 @@ def is_repository(name: object) -> bool:
 
 
 def open_repository(name: str, *, endpoint: str | None = None, cache_dir: str | Path | None = None) -> Repository:
-    """Read the config of "hf-hub:..." or "local-dir:...". Raises WeightsError."""
-    if name.startswith(IN_FOLDER):
-        folder = Path(name.removeprefix(IN_FOLDER)).expanduser()
-        path = folder / CONFIG
-        if not path.is_file():
-            raise WeightsNotFound(f"{name} has no {CONFIG}", hint="it has to be a folder in zoo's own format")
-        config = _read(path, name)
-        return Repository(name, config, config.as_weights(str(folder / config.weights["file"]), name), None)
-    repo, at, revision = name.removeprefix(ON_HUB).partition("@")
-    hub = Hub(endpoint, cache_dir)
-    found = fetch_from_hub(HubFile(repo, CONFIG, revision if at else MAIN), hub, limit=MOST_BYTES, name=name)
-    config = _read(found.path, name)
-    source = HubFile(repo, config.weights["file"], found.commit)  # of the same commit, whatever main becomes meanwhile
-    return Repository(name, config, config.as_weights(str(source), f"{ON_HUB}{repo}@{found.commit}"), hub)
+    """Read the config of "hf-hub:..." or "local-dir:...". Raises WeightsError, UnknownModel, PluginError."""
+    place: Place = _Folder(name) if name.startswith(IN_FOLDER) else _OnHub(name, Hub(endpoint, cache_dir))
+    if (path := place.find(CONFIG)) is None:
+        raise WeightsNotFound(f"{name} has no {CONFIG}", hint="a model in zoo's own format or in transformers' has one")
+    text, where = _bytes(path), f"{name}/{CONFIG}"
+    kind = kind_of(data := read_object(text, where), where)
+    if kind:
+        paths = ((file, place.find(file)) for file in PROCESSORS)
+        processor = next((read_object(_bytes(path), f"{name}/{file}") for file, path in paths if path), None)
+        config = translated(kind, data, processor, where)
+    else:
+        config = Config.parse(text, where)
+    weights = config.as_weights(place.source(config.weights["file"]), place.tag)
+    return Repository(name, config, weights, kind, place)
 
 
-def _read(path: Path, name: str) -> Config:
+class _Folder:
+    def __init__(self, name: str) -> None:
+        self.name = self.tag = name
+        self._path = Path(name.removeprefix(IN_FOLDER)).expanduser()
+
+    def find(self, file: str) -> Path | None:
+        return self._path / file if self.has(file) else None
+
+    def has(self, file: str) -> bool:
+        return (self._path / file).is_file()
+
+    def source(self, file: str) -> str:
+        return str(self._path / file)
+
+    def weights(self, weights: Weights) -> Fetched:
+        return fetch(weights, name=self.name)
+
+
+class _OnHub:
+    def __init__(self, name: str, hub: Hub) -> None:
+        repo, at, revision = name.removeprefix(ON_HUB).partition("@")
+        self.name, self._hub = name, hub
+        found = fetch_from_hub(HubFile(repo, CONFIG, revision if at else MAIN), hub, limit=MOST_BYTES, name=name)
+        self._repo, self._commit = repo, found.commit
+        self.tag = f"{ON_HUB}{repo}@{found.commit}"
+
+    def find(self, file: str) -> Path | None:
+        wanted = self._file(file)
+        if self._hub.known_absent(wanted):
+            return None
+        try:
+            return fetch_from_hub(wanted, self._hub, limit=MOST_BYTES, name=self.name).path
+        except NoSuchFile:
+            self._hub.remember_absence(wanted)
+            return None
+
+    def has(self, file: str) -> bool:
+        try:
+            with self._hub.one_error(self._file(file), self.name):
+                return bool(self._hub.ask(self._file(file)))
+        except (WeightsNotFound, WeightsOffline, WeightsDownloadError):
+            return False
+
+    def source(self, file: str) -> str:
+        return str(self._file(file))
+
+    def weights(self, weights: Weights) -> Fetched:
+        _warn_once(self.name, self._commit)
+        file = HubFile.parse(weights.source)
+        sha256, size = weights.sha256, weights.size
+        return fetch_from_hub(file, self._hub, sha256=sha256, size=size, name=self.name, limit=max_download())
+
+    def _file(self, file: str) -> HubFile:
+        return HubFile(self._repo, file, self._commit)
+
+
+def _other_files(place: Place, architecture: str) -> WeightsNotFound | None:
+    """What to say of a repository whose weights are there, but not as one safetensors file."""
+    if place.has(INDEX):
+        return WeightsNotFound(
+            f"{place.name} has its weights in several files, listed in {INDEX}; zoo opens one {FILE}",
+            hint="transformers' save_pretrained(FOLDER, max_shard_size='100GB') writes one, for local-dir:FOLDER",
+        )
+    if pickle := next((file for file in PICKLES if place.has(file)), None):
+        convert = f"`zoo convert {pickle} OUT --model {architecture}` turns a pickle that you have into one"
+        elsewhere = " or ".join(_revisions(place.name))
+        return WeightsNotFound(
+            f"{place.name} has no {FILE}, only {pickle}, and zoo opens no pickle",
+            hint=f"{elsewhere} has one; or {convert}" if elsewhere else convert,
+        )
+    return None
+
+
+def _revisions(name: str) -> list[str]:
+    """Other revisions of the repository that a registered checkpoint comes from, such as "hf-hub:o/r@refs/pr/1"."""
+    repo, _, asked = name.removeprefix(ON_HUB).partition("@")
+    found = set()
+    for known in registry.default.list_models(pretrained=True):
+        _, weights = registry.default.find(known)
+        if name.startswith(ON_HUB) and weights and weights.source.startswith(f"{HUB}{repo}/{FILE}@"):
+            found.add(weights.source.rpartition("@")[2])
+    return [f"{ON_HUB}{repo}@{revision}" for revision in sorted(found - {asked or MAIN})]
+
+
+def _bytes(path: Path) -> bytes:
     with path.open("rb") as stream:
-        return Config.parse(stream.read(MOST_BYTES + 1), f"{name}/{CONFIG}")
+        return stream.read(MOST_BYTES + 1)
 
 
 def _warn_once(name: str, commit: str) -> None:
