@@ -138,10 +138,14 @@ def found(*statuses):
     return [f for f in doctor.examine() if f.status in statuses]
 
 
-def test_the_doctor_looks_at_everything(tmp_path):
-    result = CliRunner().invoke(commands, ["doctor", "--json"])
-    data = json.loads(result.stdout)
-    assert result.exit_code == (0 if data["ok"] else 1)
+def test_the_doctor_looks_at_everything_and_imports_nothing_heavy():
+    code = "import sys; from zoo.__main__ import main; sys.argv[1:] = ['doctor', '--json']\n"
+    code += "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert not {"torch", "av", "numpy", "timm", "PIL", "huggingface_hub"} & set(done.stderr.split())
+    data = json.loads(done.stdout)
+    assert done.returncode == (0 if data["ok"] else 1)
     areas = {f["area"] for f in data["findings"]}
     assert areas == set(checks.CHECKS)
     by_name = {f["name"]: f for f in data["findings"]}
