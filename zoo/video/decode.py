@@ -149,7 +149,7 @@ class Decode:
 
     def packets(self) -> Iterator[av.Packet[av.VideoStream] | None]:
         """Every packet that holds something, then None, which makes the decoder give what it still holds."""
-        packets = self.video.container.demux(self.video.stream, *self.beside)
+        packets: Iterator[Any] = self.video.container.demux(self.video.stream, *self.beside)
         while True:
             try:
                 packet = next(packets, None)
