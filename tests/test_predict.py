@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo.errors import GeometryError, SpecError, VideoError, VideoOpenError, WeightsMismatch
+from zoo.errors import GeometryError, SpecError, VideoError, VideoLimitError, VideoOpenError, WeightsMismatch
 from zoo.tasks.classification import aggregate, merge, sliding
 from zoo.video import write_video
 from zoo.video.clips import Views
@@ -393,3 +393,21 @@ def test_errors_survive_the_way_out_of_a_worker():
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) == "a.mp4: no such file: check the path"
     assert (again.hint, again.source, again.reason) == ("check the path", "a.mp4", "no such file")
+
+
+def test_limits_and_isolation_reach_every_reader(model, path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("zoo.video.isolate.isolated_index", lambda *args: seen.append(args[2]) or zoo.video.probe(path))
+    limits = zoo.video.Limits(max_frames=1000)
+    options = {"views": "fast", "isolate": True, "limits": limits}
+    expected = zoo.load_clips(model, path, views="fast").data
+    assert torch.equal(zoo.load_clips(model, path, **options).data, expected)
+    assert torch.equal(zoo.VideoDataset([path], [0], model, **options)[0][0], expected[0])
+    assert torch.equal(zoo.embed(model, path, **options), zoo.embed(model, path, views="fast"))
+    assert torch.equal(zoo.predict(model, path, **options).scores, zoo.predict(model, path, views="fast").scores)
+    assert seen == [limits] * 4
+    few = zoo.video.Limits(max_frames=3)
+    for read in (zoo.load_clips, zoo.embed, zoo.predict):
+        with pytest.raises(VideoLimitError, match="max_frames"):
+            read(model, path, limits=few)
+    assert isinstance(next(zoo.predict(model, [path], limits=few)).error, VideoLimitError)

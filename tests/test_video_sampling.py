@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from video_clips import clip
@@ -35,6 +36,17 @@ GOLDEN = [
     ("dense_psf", 300, 8, 8, 10, 1.0, 9, [212, 221, 230, 239, 248, 257, 266, 275]),
     ("dense_psf", 250, 8, 8, 10, 25 / 30, 9, [177, 184, 191, 199, 206, 214, 221, 229]),
     ("dense_psf", 10, 8, 8, 1, 1.0, 0, [0, 9, 9, 9, 9, 9, 9, 9]),
+    # where single precision, torch.linspace(...).long(), falls below a whole number
+    (
+        "dense_psf",
+        231,
+        16,
+        5,
+        3,
+        1.0,
+        1,
+        [50, 55, 60, 66, 71, 76, 81, 87, 92, 97, 102, 108, 113, 118, 124, 129],
+    ),
     ("dense_mm", 300, 8, 8, 10, 1.0, 0, [0, 8, 16, 24, 32, 40, 48, 56]),
     ("dense_mm", 300, 8, 8, 10, 1.0, 9, [243, 251, 259, 267, 275, 283, 291, 299]),
     ("dense_mm", 300, 8, 8, 1, 1.0, 0, [121, 129, 137, 145, 153, 161, 169, 177]),
@@ -77,6 +89,7 @@ GOLDEN = [
     # tick = n / 16: int(tick * x), then int(tick / 2 + tick * x)
     ("videomae_ssv2", 48, 16, 1, 2, 1.0, 0, list(range(0, 48, 3))),
     ("videomae_ssv2", 48, 16, 1, 2, 1.0, 1, list(range(1, 48, 3))),
+    ("videomae_ssv2", 164, 10, 1, 2, 1.0, 1, [8, 24, 41, 57, 73, 90, 106, 122, 139, 155]),
     ("vjepa2_uniform", 300, 8, 1, 1, 1.0, 0, [0, 42, 85, 128, 170, 213, 256, 299]),
     ("uniform", 300, 8, 1, 1, 1.0, 0, [18, 56, 93, 131, 168, 206, 243, 281]),
     ("uniform", 10, 5, 1, 1, 1.0, 0, [1, 3, 5, 7, 9]),
@@ -92,6 +105,18 @@ GOLDEN = [
 def test_a_sampler_equals_its_golden_row(name, n, t, stride, clips, rate, which, indices):
     sampled = SAMPLERS[name](n, num_frames=t, stride=stride, clips=clips, rate=rate)
     assert len(sampled) == clips and sampled[which] == indices
+
+
+@pytest.mark.parametrize("t", [1, 2, 8, 13, 16, 32, 40, 64])
+def test_points_are_those_of_torch_in_its_precision(t):
+    """As PySlowFast and PyTorchVideo compute them."""
+    for n in range(1, 700):
+        whole = torch.linspace(0, n - 1, t).clamp(0, n - 1).long().tolist()
+        assert SAMPLERS["subsample_ptv"](n, num_frames=t, stride=n)[0] == whole, n
+        span, clips = t * 4, 5
+        for c, frames in enumerate(SAMPLERS["dense_psf"](n, num_frames=t, stride=4, clips=clips)):
+            start = max(n - span, 0) * c / clips
+            assert frames == torch.linspace(start, start + span - 1, t).clamp(0, n - 1).long().tolist(), n
 
 
 def test_five_frames_of_uniform_hf_over_250():

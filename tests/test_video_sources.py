@@ -14,10 +14,11 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from video_clips import clip, encode
+from video_clips import clip, encode, remux
 
+import zoo
 from zoo.errors import NoVideoStreamError, VideoError, VideoLimitError, VideoOpenError
-from zoo.video import Limits, iter_frames, probe, read_frames
+from zoo.video import Limits, iter_frames, probe, read_frames, source
 
 DATA = clip("b_frames.mp4")
 
@@ -145,6 +146,28 @@ def test_a_file_object_that_fails_becomes_a_video_error_with_its_own_as_cause(le
     assert isinstance(raised.value.__cause__, RuntimeError) and raised.value.hint
 
 
+@pytest.mark.parametrize("gives", [None, "text", b"x" * 10**6, 7])
+def test_a_read_that_gives_something_else_than_asked_for_is_named(gives):
+    class Odd(io.BytesIO):
+        def read(self, size: int = -1) -> bytes:
+            return gives if size else b""
+
+    with pytest.raises(VideoOpenError, match=r"the file object failed: .*read.* gave"):
+        probe(Odd(DATA))
+
+
+@pytest.mark.parametrize("read", [probe, lambda src: read_frames(src, [0]), lambda src: next(iter_frames(src))])
+def test_an_interrupt_inside_a_file_object_is_not_lost(read):
+    class Interrupted(io.BytesIO):
+        def read(self, size: int = -1) -> bytes:
+            if size:
+                raise KeyboardInterrupt
+            return b""
+
+    with pytest.raises(KeyboardInterrupt):
+        read(Interrupted(DATA))
+
+
 def test_a_file_object_that_cannot_seek_is_refused():
     class Socket(io.RawIOBase):
         def readable(self) -> bool:
@@ -244,6 +267,82 @@ def test_a_size_that_grows_later_is_still_limited(grown):
     read_frames(data, [5], limits=limits)
     with pytest.raises(VideoLimitError, match=f"frames of {grown[1]}x{grown[0]} pixels"):
         read_frames(data, [12], size=(72, 96), limits=limits)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_pixels": 10**12}, {"max_pixels": None, "max_frames": None, "timeout_s": None}]
+)
+def test_large_limits_and_none_at_all_break_nothing(limits):
+    assert read_frames(DATA, [39], limits=Limits(**limits)).data.shape == (1, 72, 96, 3)
+
+
+@pytest.mark.parametrize("wrong", [{"deadline_s": float("nan")}, {"timeout_s": -1}, {"max_frames": "many"}])
+def test_limits_that_are_no_limits_are_refused(wrong):
+    with pytest.raises(VideoError, match=next(iter(wrong))):
+        Limits(**wrong)
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"size": size} for size in (0, -1, 1.5, "a", True, (1, 2, 3), (0, 5), (5.0, 5), 10**9, (3, 10**9))),
+        *({"threads": threads} for threads in (0, 1.5, "a", True)),
+        *({"index": index} for index in (5, "x")),
+        *({"indices": indices} for indices in (5, None, "ab", [1.5], [10**30], [-1])),
+        {"limits": None},
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_be_are_video_errors(wrong, isolate, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(DATA)
+    with pytest.raises(VideoError) as raised:
+        read_frames(path, **{"indices": [1, 20], "isolate": isolate, **wrong})
+    assert raised.value.hint
+
+
+@pytest.mark.parametrize("wrong", [{"stride": 0}, {"stride": 1.5}, {"stride": "a"}, {"start": -1}, {"start": None}])
+def test_strides_that_cannot_be_are_video_errors(wrong):
+    with pytest.raises(VideoError, match=next(iter(wrong))):
+        iter_frames(DATA, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        (
+            "b_frames_h264.avi",
+            lambda data, limits: zoo.load_clips(zoo.Preprocessing(num_frames=40), data, limits=limits),
+        ),
+        ("b_frames.mp4", lambda data, limits: probe(remux("b_frames.mp4", "mp4", _same_time), limits=limits)),
+        (
+            "b_frames.mp4",
+            lambda data, limits: read_frames(remux("b_frames.mp4", "mp4", _same_time), [39], limits=limits),
+        ),
+    ],
+    ids=["counted, then read", "scanned, then counted", "scanned, then read"],
+)
+def test_a_deadline_is_one_for_all_passes_over_a_file(name, read, monkeypatch):
+    """A packet takes a second, a pass forty."""
+    now = [0.0]
+    spend = source.Guard.spend
+
+    def spending(self, *args):
+        now[0] += 1
+        spend(self, *args)
+
+    monkeypatch.setattr(source.Guard, "spend", spending)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    read(clip(name), Limits(deadline_s=81.0))
+    now[0] = 0.0
+    with pytest.raises(VideoLimitError, match="deadline_s"):
+        read(clip(name), Limits(deadline_s=60.0))
+
+
+def _same_time(rows):
+    rows[38].pts = rows[39].pts
+    return rows
 
 
 def test_what_is_within_the_limits_is_read():

@@ -78,6 +78,18 @@ def test_a_pipe_that_is_no_video_or_fails_is_a_video_error():
         next(iter_frames(Gone()))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its pipes cannot be waited for")
+@pytest.mark.parametrize("limit", ["timeout_s", "deadline_s"])
+def test_a_pipe_from_which_nothing_more_comes_ends_at_the_limit(limit):
+    out, into = os.pipe()
+    os.write(into, clip("h264.ts")[:5000])
+    started = time.monotonic()
+    with open(out, "rb") as file, pytest.raises(VideoLimitError, match=f"{limit}=0.3"):  # noqa: PTH123
+        list(iter_frames(file, limits=Limits(**{limit: 0.3})))
+    os.close(into)
+    assert time.monotonic() - started < 5
+
+
 LONG = """
 import resource, sys
 from zoo.video import iter_frames

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from video_clips import clip
 
 from zoo.errors import VideoError, VideoLimitError
-from zoo.video import Limits, probe, read_frames, select
+from zoo.video import Limits, index, probe, read_frames, select
 from zoo.video.lanes import in_lanes
 from zoo.video.select import allowed_threads, select_frames
 
@@ -36,7 +38,7 @@ def test_one_thread_in_workers_and_daemons_else_a_few(monkeypatch):
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_no_threads_at_all_raise(threads):
-    with pytest.raises(VideoError, match="at least 1"):
+    with pytest.raises(VideoError, match="from 1 on"):
         read_frames(clip("b_frames.mp4"), [0], threads=threads)
 
 
@@ -77,3 +79,51 @@ def test_the_deadline_holds_for_all_threads_together(threads_always_pay):
     data = clip("open_gops.mp4")
     with pytest.raises(VideoLimitError, match="deadline_s"):
         read_frames(data, range(80), index=probe(data), threads=3, limits=Limits(deadline_s=0.0))
+
+
+def test_indices_are_kept_and_dropped_by_many_threads(monkeypatch):
+    known, failed = probe(clip("one_frame.mp4")), []
+    monkeypatch.setattr(index, "KEPT_FILES", 5)
+    interval = sys.getswitchinterval()
+
+    def work(seed):
+        try:
+            for k in range(2000):
+                key = (f"/{(k * seed) % 13}", 1, 1, Limits(max_frames=k % 3))
+                if index.cached(key) is None:
+                    index.keep(key, known)
+        except BaseException as error:
+            failed.append(error)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2, 3, 5, 7, 11)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failed and len(index._kept) <= 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_while_a_thread_holds_the_index_does_not_hang():
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            index.cached("/a")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(20):
+            if not (child := os.fork()):
+                index.cached("/a")
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()

@@ -36,6 +36,7 @@ views_option = click.option(
     show_default=True,
     help="card (as published), fast (one centre clip) or CLIPSxCROPS (10x3).",
 )
+isolate_option = click.option("--isolate", is_flag=True, help="Decode in a child process: for files from strangers.")
 device_option = click.option("--device", help="Such as cpu or cuda.")
 
 
@@ -46,6 +47,7 @@ device_option = click.option("--device", help="Such as cpu or cuda.")
 @views_option
 @click.option("--window", type=float, help="Seconds: slide over the video, and say what happens when.")
 @click.option("--stride", type=float, help="Seconds between windows; the window's length if not given.")
+@isolate_option
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per video and line.")
 @picture_options
@@ -57,6 +59,7 @@ def predict_command(
     views: str,
     window: float | None,
     stride: float | None,
+    isolate: bool,
     device: str | None,
     as_json: bool,
     stream: bool,
@@ -71,18 +74,19 @@ def predict_command(
     """
     from zoo.tasks import as_model
 
+    wanted = {"report": report, "overlay": overlay, "sheet": sheet}
     if stream:
         if stride is not None:
             raise click.UsageError("with --stream it is --rate that says how often")
-        if report or overlay or sheet:
-            raise click.UsageError("--report, --overlay and --sheet are of videos, not of streams")
+        if unfit := [name for name, value in {**wanted, "isolate": isolate}.items() if value]:
+            raise click.UsageError(f"--{unfit[0]} does not go with --stream")
         view = "fast" if views == "card" else _views(views)
         follow(videos, model, device, as_json, top_k=top_k, window=window, views=view, **live)
         return
     if set_options := [name for name, value in live.items() if value not in (None, ())]:
         raise click.UsageError(f"--{set_options[0].replace('_', '-')} goes with --stream")
-    pictures = Pictures(videos, {"report": report, "overlay": overlay, "sheet": sheet})
-    options = {"top_k": top_k, "views": _views(views), "window": window, "stride": stride}
+    pictures = Pictures(videos, wanted)
+    options = {"top_k": top_k, "views": _views(views), "window": window, "stride": stride, "isolate": isolate}
     network = as_model(model, device)
     failed = 0
     with _progress(len(videos), "predicting") as step:
@@ -100,8 +104,11 @@ def predict_command(
 @model_option
 @click.option("--level", type=click.Choice(["clip", "frame", "map"]), default="clip", show_default=True)
 @views_option
+@isolate_option
 @device_option
-def embed_command(videos: Sequence[str], output: Path, model: str, level: str, views: str, device: str | None) -> None:
+def embed_command(
+    videos: Sequence[str], output: Path, model: str, level: str, views: str, isolate: bool, device: str | None
+) -> None:
     """Write the features of each VIDEO to a safetensors file, under the video's path as given."""
     from safetensors.torch import save
 
@@ -115,7 +122,8 @@ def embed_command(videos: Sequence[str], output: Path, model: str, level: str, v
     with _progress(len(videos), "embedding") as step:
         for video in videos:
             try:
-                features[video] = zoo.embed(network, video, level=level, views=_views(views)).contiguous()
+                found = zoo.embed(network, video, level=level, views=_views(views), isolate=isolate)
+                features[video] = found.contiguous()
             except (VideoError, GeometryError) as error:
                 failed += 1
                 step(lambda error=error: click.echo(f"Error: {error}", err=True))

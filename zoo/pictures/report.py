@@ -114,7 +114,7 @@ def _section(heading: str, body: str) -> str:
 
 def _bars(prediction: Prediction) -> str:
     values = [value for _, value in prediction.top]
-    low, high = min(0.0, *values), max(1.0, *values) if values else 1.0
+    low, high = min([0.0, *values]), max([1.0, *values])
     rows = "".join(
         f"<tr><th scope=row>{text(label)}</th><td class=bar><div>"
         f"<i style='width:{100 * (value - low) / (high - low):.1f}%'></i></div></td>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Fraction4 = tuple[float, float, float, float]  # left, top, right, bottom, as parts of the picture
 
 
-class Look(NamedTuple):
+@dataclass(frozen=True)
+class Look:
     """A frame: its number in the video, when it is shown, and the picture before its crop, made small."""
 
     index: int

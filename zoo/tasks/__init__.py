@@ -20,6 +20,7 @@ from zoo.weights.repository import is_repository
 
 if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction
+    from zoo.video import Limits
     from zoo.video.clips import ViewsOption
 
 # A task's module has run(model, video, **options) and failed(model, video, error), both giving its result, and may have
@@ -37,6 +38,8 @@ def predict(
     window: float | None = None,
     stride: float | None = None,
     fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
     device: str | torch.device | None = None,
     **of_task: Any,
 ) -> Iterator[Prediction]: ...
@@ -52,6 +55,8 @@ def predict(
     window: float | None = None,
     stride: float | None = None,
     fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
     device: str | torch.device | None = None,
     **of_task: Any,
 ) -> Prediction: ...
@@ -66,6 +71,8 @@ def predict(
     window: float | None = None,
     stride: float | None = None,
     fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
     device: str | torch.device | None = None,
     **of_task: Any,
 ) -> Prediction | Iterator[Prediction]:
@@ -79,12 +86,15 @@ def predict(
     top_k: how many of the best labels to report.
     views: "card" runs the published clips and crops, "fast" one centre clip, (clips, crops) what you say.
     window, stride: seconds. Slide over the video, so that `segments` says what happens when; stride defaults to window.
+    limits, isolate: for files from strangers, as `zoo.video.read_frames` takes them: isolate=True decodes in a child
+    process, so that even a crash of the decoder is a VideoError.
     of_task: options of the model's task; another task than classification may not know those above, and says so.
     Raises VideoError, GeometryError, SpecError; UnknownModel and WeightsError for a name.
     """
     model = as_model(model_or_name, device)
     task = _task_of(model)
-    options = {"top_k": top_k, "views": views, "window": window, "stride": stride, "fps": fps, **of_task}
+    reading = {"fps": fps, "limits": limits, "isolate": isolate}
+    options = {"top_k": top_k, "views": views, "window": window, "stride": stride, **reading, **of_task}
     options = _understood(model, task, options)
     if is_several(video):
         return _each(model, task, video, options)
@@ -98,6 +108,8 @@ def embed(
     level: str = "clip",
     views: ViewsOption = "card",
     fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
     device: str | torch.device | None = None,
 ) -> Tensor:
     """Features of one video, float32 on the CPU, from before the last layer.
@@ -108,7 +120,8 @@ def embed(
     """
     if is_several(video):
         raise SpecError("embed takes one video at a time", hint="loop over them with one model")
-    return embed_video(as_model(model_or_name, device), video, level=level, views=views, fps=fps)
+    reading = {"fps": fps, "limits": limits, "isolate": isolate}
+    return embed_video(as_model(model_or_name, device), video, level=level, views=views, **reading)
 
 
 def as_model(model_or_name: VideoModel | str, device: str | torch.device | None = None) -> VideoModel:

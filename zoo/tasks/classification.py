@@ -17,10 +17,12 @@ from zoo.errors import SpecError, WeightsMismatch, ZooError
 from zoo.spec import Preprocessing
 from zoo.tasks.running import evaluating, over_views
 from zoo.video.clips import ViewsOption, iter_views, protocol_of
-from zoo.video.footage import name_of, open_footage
+from zoo.video.footage import name_of, open_footage, settled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from zoo.video import Limits
 
 CHECKS = "zoo.testing.logits:CHECKS"  # what the conformance kit asks of every model of this task
 
@@ -190,6 +192,8 @@ def run(
     window: float | None = None,
     stride: float | None = None,
     fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
 ) -> Prediction:
     """See `zoo.predict`."""
     check_top_k(top_k)
@@ -199,13 +203,19 @@ def run(
             hint="zoo.embed gives its features; num_classes=N makes a new, untrained classifier",
         )
     protocol = protocol_of(model)
-    footage = open_footage(video, fps=fps)
-    spans = None if window is None and stride is None else sliding(footage.duration_s, window, stride)
-    scored, repeated = [], False
-    with evaluating(model):
+    footage = open_footage(video, fps=fps, limits=limits, isolate=isolate)
+    slides = window is not None or stride is not None
+
+    def score() -> tuple[list[tuple[float, float, Tensor]], bool]:
+        scored, repeated = [], False
+        spans = sliding(footage.duration_s, window, stride) if slides else None
         for found in iter_views(protocol, footage, views=views, windows=spans):
             scored.append((found.start_s, found.end_s, aggregate(over_views(model, found, model), protocol)))
             repeated |= found.repeated
+        return scored, repeated
+
+    with evaluating(model):
+        scored, repeated = settled(score)
     scores = torch.stack([window_scores for _, _, window_scores in scored]).mean(0)
     return answer(
         model,
@@ -213,8 +223,8 @@ def run(
         top_k,
         video=name_of(video),
         duration_s=footage.duration_s,
-        segments=[] if spans is None else merge(scored, _labels(model, len(scores)), footage.duration_s),
-        windows=[] if spans is None else scored,
+        segments=merge(scored, _labels(model, len(scores)), footage.duration_s) if slides else [],
+        windows=scored if slides else [],
         repeated=repeated,
         executed=Executed(
             source=os.path.abspath(video) if isinstance(video, (str, os.PathLike)) else None,  # noqa: PTH100

@@ -10,16 +10,17 @@ from zoo.contract import VideoModel
 from zoo.errors import SpecError
 from zoo.tasks.running import evaluating, over_views
 from zoo.video.clips import ViewsOption, iter_views, protocol_of
-from zoo.video.footage import open_footage
+from zoo.video.footage import open_footage, settled
 
 LEVELS = ("clip", "frame", "map")
 
 
-def embed_video(model: VideoModel, video: Any, *, level: str, views: ViewsOption, fps: float | None) -> Tensor:
+def embed_video(model: VideoModel, video: Any, *, level: str, views: ViewsOption, **reading: Any) -> Tensor:
     """See `zoo.embed`."""
     if level not in LEVELS:
         raise SpecError(f"level={level!r}", hint=f"it is one of {', '.join(LEVELS)}")
-    (found,) = iter_views(protocol_of(model), open_footage(video, fps=fps), views=views)
+    protocol, footage = protocol_of(model), open_footage(video, **reading)
+    (found,) = settled(lambda: [*iter_views(protocol, footage, views=views)])
     with evaluating(model):
         if level == "map":
             return over_views(model, found, model.forward_features)

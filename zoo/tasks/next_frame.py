@@ -10,7 +10,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,10 @@ from zoo.errors import SpecError, ZooError
 from zoo.spec import Preprocessing
 from zoo.tasks.running import evaluating, over_views
 from zoo.video.clips import iter_views, protocol_of
-from zoo.video.footage import Footage, name_of, open_footage
+from zoo.video.footage import Footage, name_of, open_footage, settled
+
+if TYPE_CHECKING:
+    from zoo.video import Limits
 
 CHECKS = "zoo.testing.next_frames:CHECKS"  # what the conformance kit asks of every model of this task
 MOST_FRAMES = 10_000
@@ -93,18 +96,30 @@ class Forecast:
 
 
 def run(
-    model: VideoModel, video: Any, *, frames: int | None = None, start_s: float | None = None, fps: float | None = None
+    model: VideoModel,
+    video: Any,
+    *,
+    frames: int | None = None,
+    start_s: float | None = None,
+    fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
 ) -> Forecast:
     """`zoo.predict` for this task.
 
     frames: how many to foresee; None is the model's horizon. start_s: seconds, when the first of them is shown; None
     goes on where the video ends. Frames that the video shows too are compared with it.
-    fps: of an array or a list of images. Raises VideoError, GeometryError, SpecError.
+    fps: of an array or a list of images. limits, isolate: of reading a file.
+    Raises VideoError, GeometryError, SpecError.
     """
     if frames is not None and not (isinstance(frames, Integral) and 1 <= frames <= MOST_FRAMES):
         raise SpecError(f"frames={frames!r}", hint=f"it is a whole number from 1 to {MOST_FRAMES}")
+    footage = open_footage(video, fps=fps, limits=limits, isolate=isolate)
+    return settled(lambda: _forecast(model, video, footage, frames, start_s))
+
+
+def _forecast(model: VideoModel, video: Any, footage: Footage, frames: int | None, start_s: float | None) -> Forecast:
     protocol = protocol_of(model)
-    footage = open_footage(video, fps=fps)
     if start_s is not None and not (isinstance(start_s, Real) and 0 < start_s <= footage.duration_s):
         hint = f"it is a time in seconds, after 0 and up to the end of the video at {footage.duration_s:.2f}"
         raise SpecError(f"start_s={start_s!r}", hint=hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,11 @@ from torch import Tensor
 from zoo.errors import SpecError
 from zoo.spec import Preprocessing
 from zoo.video import sampling
-from zoo.video.footage import Footage, Pixels, open_footage
+from zoo.video.footage import Footage, Pixels, open_footage, settled
 from zoo.video.transforms import Box, crop_boxes, to_clip
+
+if TYPE_CHECKING:
+    from zoo.video.source import Limits
 
 MOST_CLIPS = 1000  # of one video; published protocols take up to 15
 ViewsOption = Literal["card", "fast"] | tuple[int, int]
@@ -80,7 +83,13 @@ class Views:
 
 
 def load_clips(
-    model_or_preprocessing: Any, video: Any, *, views: ViewsOption = "card", fps: float | None = None
+    model_or_preprocessing: Any,
+    video: Any,
+    *,
+    views: ViewsOption = "card",
+    fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
 ) -> Clips:
     """The tensor that `predict` gives to the network, for people with a loop of their own.
 
@@ -88,11 +97,12 @@ def load_clips(
     video: a path, bytes, a binary file object, uint8 frames `[T, H, W, 3]` or a list of images; the last
     two need `fps`.
     views: "card" as published, "fast" one centre clip, or (clips, crops).
+    limits, isolate: for files from strangers, as `read_frames` takes them.
     Raises VideoError, and SpecError for views that cannot be.
     """
     preprocessing = protocol_of(model_or_preprocessing)
-    footage = open_footage(video, fps=fps)
-    (found,) = iter_views(preprocessing, footage, views=views)
+    footage = open_footage(video, fps=fps, limits=limits, isolate=isolate)
+    (found,) = settled(lambda: [*iter_views(preprocessing, footage, views=views)])
     indices = [list(frames) for frames, _ in found.views]
     report = {
         "n_frames": len(footage.time_s),
@@ -118,7 +128,7 @@ def iter_views(
 ) -> Iterator[Views]:
     """The views of the video, or of each window (start_s, end_s), in one pass over the file.
 
-    Windows are sorted by start. Frames are dropped as soon as no window to come needs them.
+    Windows are sorted by start. Frames are dropped as soon as no window to come needs them. Raises Recounted.
     """
     spans = [(0.0, footage.duration_s)] if windows is None else list(windows)
     plans, crops = plan_views(preprocessing, footage, views=views, windows=windows)

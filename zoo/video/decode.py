@@ -149,7 +149,7 @@ class Decode:
 
     def packets(self) -> Iterator[av.Packet[av.VideoStream] | None]:
         """Every packet that holds something, then None, which makes the decoder give what it still holds."""
-        packets = self.video.container.demux(self.video.stream, *self.beside)
+        packets: Iterator[Any] = self.video.container.demux(self.video.stream, *self.beside)
         while True:
             try:
                 packet = next(packets, None)
@@ -167,7 +167,7 @@ class Decode:
                 continue
             self.n_packets += 1
             self.video.guard.spend(max(self.n_packets, self.n_frames), packet.size)
-            yield packet
+            yield packet  # type: ignore[misc]  # of the video's stream
         yield None
 
     def _note(self, reason: str) -> None:

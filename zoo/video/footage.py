@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Real
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import VideoError
+from zoo.errors import VideoDecodeError, VideoError
 from zoo.spec import Preprocessing
 from zoo.video.picture import Frame
 from zoo.video.url import Url
 
+if TYPE_CHECKING:
+    from zoo.video.source import Limits
+
+Result = TypeVar("Result")
 Pixels = NDArray[np.uint8]
 LEAST_FPS, MOST_FPS = 1e-3, 1e6
 
@@ -32,13 +37,16 @@ class Footage(Protocol):
         ...
 
 
-def open_footage(video: Any, *, fps: float | None = None) -> Footage:
+def open_footage(
+    video: Any, *, fps: float | None = None, limits: Limits | None = None, isolate: bool = False
+) -> Footage:
     """One video: a path, bytes, a Url, a binary file object, uint8 frames `[T, H, W, 3]` or a list of images.
 
     fps: frames per second of an array or a list of images, which do not know it. Raises VideoError.
+    limits, isolate: of reading a file, as `probe` takes them; None is the usual limits.
     """
     if is_file(video):
-        return _File(video)
+        return _File(video, limits, isolate)
     frames, name = _as_array(video)
     if not isinstance(fps, Real) or not LEAST_FPS <= fps <= MOST_FPS:
         raise VideoError(f"{name} has no frame rate of its own, and fps={fps!r}", hint="pass fps=30, or what it is")
@@ -70,28 +78,57 @@ def name_of(video: Any) -> str:
     return "<images>" if isinstance(video, (list, tuple)) else "<array>"
 
 
+class Recounted(VideoDecodeError):
+    """The table of a file was wrong, as reading it has shown: its times are others now, and frames too."""
+
+    def __init__(self, name: str) -> None:
+        reason = "its packets are not its frames, which were counted now"
+        super().__init__(f"{name}: {reason}", hint="read it once more", source=name, reason=reason)
+
+
+def settled(make: Callable[[], Result]) -> Result:
+    """What `make` makes of some footage; made again if the footage was recounted meanwhile."""
+    try:
+        return make()
+    except Recounted:  # now every frame is known from decoding, so that this cannot happen again
+        return make()
+
+
 class _File:
-    def __init__(self, source: str | os.PathLike[str] | bytes | BinaryIO) -> None:
-        from zoo.video.index import probe
+    def __init__(self, source: Any, limits: Limits | None, isolate: bool) -> None:
+        from zoo.video.source import Limits
 
         self.name = name_of(source)
-        self._source = source
-        self._index = index = probe(source)
+        self._source, self._isolate, self._started = source, isolate, time.monotonic()
+        self._limits = Limits() if limits is None else limits
+        self._count(exact=False)
+
+    def _count(self, exact: bool) -> None:
+        from zoo.video.index import index_of
+
+        self._index = index = index_of(self._source, exact, self._limits, self._started, self._isolate)
         self.time_s: Sequence[float] = index.time_s
         self.duration_s, self.fps = index.duration_s, index.fps_mean
 
     def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[Frame]:
-        from zoo.video.select import select_frames
+        from zoo.video.picture import Resize
+        from zoo.video.select import selection_of
 
         p = preprocessing
-        return select_frames(
+        selection = selection_of(
+            self._isolate,
             self._source,
             wanted,
+            Resize(p.resize, p.interpolation, p.antialias),
             index=self._index,
-            size=p.resize,
-            interpolation=p.interpolation,
-            antialias=p.antialias,
+            limits=self._limits,
+            started=self._started,
         )
+        for frame in selection:
+            if self._index.trusted and selection.path != "fast":
+                self._count(exact=True)
+                raise Recounted(self.name)
+            yield frame
 
 
 class _Array:

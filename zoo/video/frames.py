@@ -15,7 +15,7 @@ import numpy as np
 from zoo.errors import VideoError, VideoLimitError
 from zoo.video.decode import Decode
 from zoo.video.index import VideoIndex
-from zoo.video.picture import Converter, Frame, Picture, Resize, Shape, Size, upright_shape
+from zoo.video.picture import Converter, Frame, Picture, Resize, Shape, Size, is_whole, upright_shape
 from zoo.video.select import selection_of
 from zoo.video.source import Limits, name_of, open_video
 
@@ -123,8 +123,8 @@ def iter_frames(
     mp4 the table has to come first (ffmpeg's `-movflags +faststart`); mkv, webm, ts and raw h264 always work.
     With on_error="raise", damage raises when it is reached; the frames before it have been given.
     """
-    if stride < 1 or start < 0:
-        raise VideoError(f"stride={stride}, start={start}", hint="stride is at least 1 and start at least 0")
+    if not is_whole(stride) or not is_whole(start, 0):
+        raise VideoError(f"stride={stride!r}, start={start!r}", hint="whole numbers, stride from 1 and start from 0 on")
     return _iterate(src, stride, start, Resize(size, interpolation, antialias), _strict(on_error), limits)
 
 

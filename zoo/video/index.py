@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,29 +61,31 @@ def probe(
     exact=True decodes every container, and counts what `read_frames(..., on_error="skip")` can give.
     isolate=True reads in a child process with limits, whose crash is a VideoError.
     """
+    return index_of(src, exact, limits, time.monotonic(), isolate)
+
+
+def index_of(src: Any, exact: bool, limits: Limits, started: float, isolate: bool = False) -> VideoIndex:
+    """`probe`, for which `limits.deadline_s` runs since `started`."""
     if isolate:
-        from zoo.video.isolate import isolated_probe
+        from zoo.video.isolate import isolated_index
 
-        return isolated_probe(src, exact, limits)
-    if exact:
-        with open_video(src, limits) as video:
-            return _from_frames(video, "asked for")
-    key = cache_key(src, limits)
-    if (found := cached(key)) is not None:
-        return found
-    try:
-        return trusted_index(src, limits, key)
-    except Distrust as distrust:
-        why = str(distrust)
-    with open_video(src, limits) as video:
-        return _keep(key, _from_frames(video, why))
+        return isolated_index(src, exact, limits, started)
+    key, why = cache_key(src, limits), "asked for"
+    if not exact:
+        try:
+            return cached(key) or trusted_index(src, limits, key, started)
+        except Distrust as distrust:
+            why = str(distrust)
+    with open_video(src, limits, started=started) as video:
+        found = _from_frames(video, why)
+    return found if exact else keep(key, found)
 
 
-def trusted_index(src: Any, limits: Limits, key: Any = None, started: float | None = None) -> VideoIndex:
+def trusted_index(src: Any, limits: Limits, key: Any, started: float) -> VideoIndex:
     """The index from the container's table; Distrust where that cannot be believed."""
     with open_video(src, limits, started=started) as video:
         found = scan(video)
-        return _keep(key, _index(video, found.first, found.times, found.keyframe, found.clock, None, found.table))
+        return keep(key, _index(video, found.first, found.times, found.keyframe, found.clock, None, found.table))
 
 
 def _from_frames(video: OpenVideo, why: str) -> VideoIndex:
@@ -129,7 +133,10 @@ def _index(
 
 # --- indices of files, kept ---------------------------------------------------------------------------------------
 
-_kept: OrderedDict[Any, VideoIndex] = OrderedDict()
+_kept: OrderedDict[Any, VideoIndex | Distrust] = OrderedDict()
+_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child must not start with the lock held by a thread that it does not have
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def cache_key(src: Any, limits: Limits) -> Any:
@@ -146,18 +153,31 @@ def cache_key(src: Any, limits: Limits) -> Any:
 
 
 def cached(key: Any) -> VideoIndex | None:
-    # Each step is one operation on the dict, so that threads and forked workers need no lock.
-    found = _kept.pop(key, None)
-    if found is not None:
-        _kept[key] = found
+    """The index of a file; Distrust where its table was believed, and decoding has refuted it."""
+    with _lock:
+        if (found := _kept.get(key)) is not None:
+            _kept.move_to_end(key)
+    if isinstance(found, Distrust):
+        raise Distrust(str(found))
     return found
 
 
-def _keep(key: Any, index: VideoIndex) -> VideoIndex:
+def keep(key: Any, index: VideoIndex) -> VideoIndex:
     if key is not None:
-        _kept[key] = index
-        while len(_kept) > KEPT_FILES or (
-            len(_kept) > 1 and sum(i.n_frames for i in list(_kept.values())) > KEPT_FRAMES
-        ):
-            _kept.popitem(last=False)
+        with _lock:
+            _kept[key] = index
+            _kept.move_to_end(key)
+            while len(_kept) > KEPT_FILES or (len(_kept) > 1 and sum(map(_size, _kept.values())) > KEPT_FRAMES):
+                _kept.popitem(last=False)
     return index
+
+
+def refute(key: Any, index: VideoIndex, distrust: Distrust) -> None:
+    """If this is the index that is kept: the next one is made by decoding."""
+    with _lock:
+        if _kept.get(key) is index:
+            _kept[key] = distrust
+
+
+def _size(kept: VideoIndex | Distrust) -> int:
+    return 0 if isinstance(kept, Distrust) else kept.n_frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import av
@@ -10,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
-from zoo.errors import VideoDecodeError, VideoError
+from zoo.errors import VideoDecodeError, VideoError, VideoLimitError
 from zoo.spec import INTERPOLATIONS
 
 Picture = npt.NDArray[np.uint8]
 Size = int | tuple[int, int] | None
 Shape = tuple[int, int]  # height, width
+
+MOST_PIXELS = 1 << 28  # of a resized frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,9 @@ class Resize:
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
             raise VideoError(f"interpolation={self.interpolation!r}", hint="choose one of " + ", ".join(INTERPOLATIONS))
+        sides = (1, 1) if self.size is None else self.size if isinstance(self.size, tuple | list) else (self.size, 1)
+        if len(sides) != 2 or not all(is_whole(side) for side in sides):
+            raise VideoError(f"size={self.size!r:.80}", hint="size is the short side, or (height, width), in pixels")
 
     def target(self, height: int, width: int) -> Shape:
         """(height, width) that every frame of a video has whose first frame, upright, is so large."""
@@ -45,7 +51,14 @@ class Resize:
             return height, width
         from zoo.video.transforms import output_size  # needs torch, and not every reader does
 
-        return output_size(height, width, self.size)
+        rows, columns = target = output_size(height, width, self.size)
+        if rows * columns > MOST_PIXELS:
+            raise VideoLimitError(
+                f"size={self.size!r} makes frames of {columns}x{rows} from those of {width}x{height}",
+                hint=f"a frame may have {MOST_PIXELS} pixels: choose a smaller size",
+                reason="size",
+            )
+        return target
 
     def apply(self, picture: Picture, target: Shape, index: int, name: str) -> Picture:
         if picture.shape[:2] == target:
@@ -57,6 +70,11 @@ class Resize:
         from zoo.video.transforms import resize
 
         return resize(picture, target, self.interpolation, self.antialias)
+
+
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether this is a whole number, from `least` on; one of NumPy too."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 class Converter:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -117,8 +118,18 @@ def _dense_psf_offset(n: int, t: int, stride: int, clips: int, rate: float) -> l
 
 
 def _points(start: float, t: int, span: float) -> Clip:
-    step = max(span - 1, 0.0) / max(t - 1, 1)
-    return [math.floor(start + j * step + EPSILON) for j in range(t)]
+    return [math.floor(x) for x in _linspace(start, start + max(span - 1, 0.0), t)]
+
+
+def _linspace(start: float, end: float, t: int) -> list[float]:
+    """torch.linspace(start, end, t) in its single precision, from both ends to the middle, on which floors depend."""
+    start, end = _single(start), _single(end)
+    step = _single(_single(end - start) / max(t - 1, 1))
+    return [_single(start + i * step if i < max(t // 2, 1) else end - (t - 1 - i) * step) for i in range(t)]
+
+
+def _single(x: float) -> float:
+    return float(struct.unpack("f", struct.pack("f", x))[0])
 
 
 def _subsample_ptv(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
@@ -129,7 +140,7 @@ def _subsample_ptv(n: int, t: int, stride: int, clips: int, rate: float) -> list
     span = min(t * stride * rate, float(n))
     starts = [(n - span) * c / max(clips - 1, 1) for c in range(clips)]
     bounds = [(math.ceil(s - EPSILON), math.ceil(s + span - EPSILON)) for s in starts]
-    return [[first + k for k in _ends(max(end - first, 1), t)] for first, end in bounds]
+    return [[first + k for k in _points(0, t, end - first)] for first, end in bounds]
 
 
 def _ends(n: int, t: int) -> Clip:
@@ -180,6 +191,12 @@ def _videomae_k400(n: int, t: int, stride: int, clips: int, rate: float) -> list
     return [[min(start + j, kept - 1) * stride for j in range(t)] for start in starts]
 
 
+def _videomae_ssv2(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
+    """VideoMAE: the starts of t segments, in its floats; several clips interleave."""
+    tick = n / t
+    return [[int(tick * c / clips + tick * i) for i in range(t)] for c in range(clips)]
+
+
 def _vjepa2_uniform(n: int, t: int, stride: int, clips: int, rate: float) -> list[Clip]:
     """V-JEPA 2's probes, as reported and not compared with their code: t frames from the first to the last.
 
@@ -203,7 +220,7 @@ _RAW: dict[str, Callable[[int, int, int, int, float], list[Clip]]] = {
     "uniform_hf": _uniform_hf,
     "head_hf": _head_hf,
     "videomae_k400": _videomae_k400,
-    "videomae_ssv2": _uniform_hf,  # the starts and the centres of t segments, as its two clips
+    "videomae_ssv2": _videomae_ssv2,
     "vjepa2_uniform": _vjepa2_uniform,
 }
 # A single clip of these covers all that the protocol looks at; for the others the middle one of three is the centre.

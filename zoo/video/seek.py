@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import av
+import numpy as np
 
 from zoo.video.source import OpenVideo
 from zoo.video.table import Distrust, PacketTable
@@ -51,6 +52,7 @@ class SeekingDecode:
     def __init__(self, video: OpenVideo, table: PacketTable) -> None:
         self.video, self.table = video, table
         self.skips = video.stream.codec_context.name in SKIPPING
+        self.times = table.pts[table.shown]
         self.n_packets = self.n_frames = 0
         self.packets: Iterator[av.Packet[av.VideoStream]] = self._demux()
         self.row = 0  # of the next packet
@@ -59,23 +61,31 @@ class SeekingDecode:
         """(number, frame) for the wanted frames of this group."""
         context = self.video.stream.codec_context
         pending = dict(group.wanted)
-        latest: int | None = None
+        due = self._due(group)
+        started = False
         for packet in self._packets(group):
             if self.skips and packet is not None:
                 context.skip_frame = "DEFAULT" if packet.pts in group.wanted else "NONREF"
             for frame in self._decode(packet):
-                if latest is None:
+                if not started:
                     self._check_start(group, frame)
-                elif frame.pts is None or frame.pts <= latest:
+                    started = True
+                pts = frame.pts
+                # Looking for a time that is due uses up those before it.
+                if pts is None or (pts not in due if self.skips else pts != next(due, None)):
                     raise Distrust("frames do not come in the order of their times")
-                latest = frame.pts
-                if frame.pts is not None and (k := pending.pop(frame.pts, None)) is not None:
+                if (k := pending.pop(pts, None)) is not None:
                     yield k, frame
-            if not pending:
-                break
-        if pending:
-            raise Distrust(f"frame {min(pending.values())} did not come out of the decoder")
-        context.flush_buffers()
+                    if not pending:
+                        return context.flush_buffers()
+        raise Distrust(f"frame {min(pending.values())} did not come out of the decoder")
+
+    def _due(self, group: Group) -> Iterator[int]:
+        """The times of the frames that come of this group's packets, up to its last wanted one."""
+        pts, shown = self.table.pts, self.table.shown
+        first = np.searchsorted(self.times, pts[group.key])
+        rows = shown[first : max(group.wanted.values()) + 1]
+        return iter(pts[rows[rows <= group.last]].tolist())
 
     def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[av.VideoFrame]:
         try:
@@ -104,7 +114,7 @@ class SeekingDecode:
         start = self.table.pts[group.key]
         while self.row <= group.last:
             packet, row = next(self.packets, None), self.row
-            if packet is None or (packet.pts or 0) != self.table.pts[row]:
+            if packet is None or packet.pts != self.table.pts[row]:
                 raise Distrust(f"packet {row} is not the one of the table")
             self.video.guard.check_time()
             self.row += 1

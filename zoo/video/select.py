@@ -17,9 +17,9 @@ from typing import Any
 
 from zoo.errors import VideoDecodeError, VideoError
 from zoo.video.decode import Decode
-from zoo.video.index import VideoIndex, cache_key, cached, probe, trusted_index
+from zoo.video.index import VideoIndex, cache_key, cached, index_of, refute, trusted_index
 from zoo.video.lanes import in_lanes
-from zoo.video.picture import Converter, Frame, Resize, Shape, Size, upright_shape
+from zoo.video.picture import Converter, Frame, Resize, Shape, Size, is_whole, upright_shape
 from zoo.video.seek import Group, SeekingDecode, plan
 from zoo.video.source import Limits, OpenVideo, name_of, open_video
 from zoo.video.table import Distrust, PacketTable
@@ -54,6 +54,11 @@ def select_frames(
 
 def selection_of(isolate: bool, src: Any, wanted: Sequence[int], resize: Resize, **options: Any) -> Selection:
     """A Selection that decodes here, or in a child process."""
+    threads, index = options.get("threads"), options.get("index")
+    if threads is not None and not is_whole(threads):
+        raise VideoError(f"threads={threads!r}", hint="threads is a whole number from 1 on, or None")
+    if index is not None and not isinstance(index, VideoIndex):
+        raise VideoError(f"index={index!r:.80}", hint="pass what zoo.video.probe gave, or leave it out")
     if not isolate:
         return Selection(src, wanted, resize, **options)
     from zoo.video.isolate import IsolatedSelection
@@ -95,13 +100,12 @@ class Selection:
         threads: int | None = None,
         strict: bool = True,
         limits: Limits,
+        started: float | None = None,
         sequential: bool = False,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise VideoError(f"threads={threads}", hint="threads is at least 1, or None")
         self.src, self.wanted, self.resize, self.limits = src, list(wanted), resize, limits
         self.index, self.threads, self.strict, self.sequential = index, threads, strict, sequential
-        self.started = time.monotonic()
+        self.started = time.monotonic() if started is None else started
         self.shape: Shape | None = None  # of every frame that comes, known when the first one does
         self.path: str = "fast"
         self.why: str | None = None
@@ -112,7 +116,12 @@ class Selection:
         try:
             index, table = self._trusted()
             self._check_range(index.n_frames)
-            yield from self._by_table(index, table)
+            try:
+                yield from self._by_table(index, table)
+            except Distrust as distrust:
+                refute(cache_key(self.src, self.limits), index, Distrust(str(distrust)))
+                self.index = None
+                raise
         except Distrust as distrust:
             self.path, self.why = "sequential", str(distrust)
             yield from self._in_order()
@@ -164,7 +173,7 @@ class Selection:
 
     def _in_order(self) -> Iterator[Frame]:
         if self.wanted and (self.index or self.wanted[0] < 0):
-            self._check_range((self.index or probe(self.src, limits=self.limits)).n_frames)
+            self._check_range((self.index or index_of(self.src, False, self.limits, self.started)).n_frames)
         with open_video(self.src, self.limits, started=self.started) as video:
             self._decodes = [decode := Decode(video)]
             stream, convert = iter(decode), Converter()
@@ -199,7 +208,7 @@ class Selection:
 
     def _check_range(self, n_frames: int) -> None:
         if self.wanted and not 0 <= self.wanted[0] <= self.wanted[-1] < n_frames:
-            with open_video(self.src, self.limits) as video:
+            with open_video(self.src, self.limits, started=self.started) as video:
                 raise _out_of_range(self.wanted, n_frames, video)
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import io
 import os
 import re
+import selectors
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import av
 import av.stream
 
 from zoo.errors import NoVideoStreamError, VideoDecodeError, VideoError, VideoLimitError, VideoOpenError
+from zoo.video.readable import Pipe, Reader
 from zoo.video.url import Device, Url
 
 # Demuxers of real containers. Those of playlists (hls, concat, sdp, ...) are left out: they open what they name.
@@ -43,24 +45,34 @@ class Limits:
     max_memory: bytes that the child process of `isolate=True` may reserve.
     """
 
-    max_pixels: int = 8192 * 4320
-    max_frames: int = 2_000_000
+    max_pixels: int | None = 8192 * 4320
+    max_frames: int | None = 2_000_000
     max_bytes: int | None = None
-    timeout_s: float = 20.0
+    timeout_s: float | None = 20.0
     deadline_s: float | None = None
     max_memory: int | None = 4 << 30
+
+    def __post_init__(self) -> None:
+        for name, value in ((field.name, getattr(self, field.name)) for field in fields(self)):
+            if value is not None and not (isinstance(value, int | float) and value >= 0):
+                raise VideoError(
+                    f"Limits({name}={value!r})", hint="a limit is a number from 0 on, or None for no limit"
+                )
 
 
 class Guard:
     """What a call may still spend: every limit that FFmpeg does not keep for us."""
 
     def __init__(self, name: str, limits: Limits, started: float | None = None) -> None:
+        if not isinstance(limits, Limits):
+            raise VideoError(f"limits={limits!r:.80}", hint="pass limits=zoo.video.Limits(...)")
         self.name, self.limits, self.bytes = name, limits, 0
         self.started = time.monotonic() if started is None else started
 
     def check_frame(self, width: int, height: int) -> None:
-        if width * height > self.limits.max_pixels:
-            self._exceeded(f"frames of {width}x{height} pixels", "max_pixels", self.limits.max_pixels)
+        limit = self.limits.max_pixels
+        if limit is not None and width * height > limit:
+            self._exceeded(f"frames of {width}x{height} pixels", "max_pixels", limit)
 
     def check_size(self, size: int) -> None:
         if self.limits.max_bytes is not None and size > self.limits.max_bytes:
@@ -72,7 +84,7 @@ class Guard:
         limits = self.limits
         if limits.max_bytes is not None:
             self.check_size(self.bytes)
-        if packets > limits.max_frames:
+        if limits.max_frames is not None and packets > limits.max_frames:
             self._exceeded(f"more than {limits.max_frames} frames", "max_frames", limits.max_frames)
         if limits.deadline_s is not None:
             self.check_time()
@@ -81,6 +93,17 @@ class Guard:
         deadline = self.limits.deadline_s
         if deadline is not None and time.monotonic() - self.started > deadline:
             self._exceeded(f"not done after {deadline} s", "deadline_s", deadline)
+
+    def wait_for(self, descriptor: int) -> None:
+        """Until there is something to read from a pipe or a terminal."""
+        left = [] if self.limits.timeout_s is None else [self.limits.timeout_s]
+        if self.limits.deadline_s is not None:
+            left.append(max(self.started + self.limits.deadline_s - time.monotonic(), 0))
+        with selectors.DefaultSelector() as ready:
+            ready.register(descriptor, selectors.EVENT_READ)
+            if not ready.select(min(left, default=None)):
+                self.check_time()
+                self._exceeded("nothing came", "timeout_s", min(left))
 
     def _exceeded(self, what: str, field: str, value: float) -> None:
         raise VideoLimitError(
@@ -113,8 +136,9 @@ def open_video(
     live: also take what can be read only once, from front to back: pipes, sockets and devices.
     """
     with ExitStack() as stack:
-        name, readable = resolve(src, limits, stack, live=live)
-        stack.enter_context(translated(name, readable))
+        guard = Guard(name_of(src), limits, started)
+        readable = resolve(src, guard, stack, live=live)
+        stack.enter_context(translated(guard.name, readable))
         container = stack.enter_context(
             av.open(
                 readable,
@@ -122,17 +146,16 @@ def open_video(
                 format=src.format if isinstance(src, Device) else None,
                 options=_options(src, readable),
                 metadata_errors="replace",  # titles are not always the UTF-8 that they should be
-                timeout=(limits.timeout_s, limits.timeout_s),
+                timeout=limits.timeout_s,
             )
         )
-        guard = Guard(name, limits, started)
-        yield OpenVideo(container, _video_stream(container, guard, threads), name, guard)
+        yield OpenVideo(container, _video_stream(container, guard, threads), guard.name, guard)
 
 
 def _options(src: Any, readable: Any) -> dict[str, str]:
     if isinstance(src, Device):
         return dict(src.options)
-    return OPTIONS | AT_ONCE if isinstance(readable, _Pipe) else OPTIONS
+    return OPTIONS | AT_ONCE if isinstance(readable, Pipe) else OPTIONS
 
 
 def _video_stream(container: av.container.InputContainer, guard: Guard, threads: int) -> av.VideoStream:
@@ -157,7 +180,8 @@ def _video_stream(container: av.container.InputContainer, guard: Guard, threads:
         )
     guard.check_frame(context.width, context.height)
     # As an option of av.open this one would do nothing. Decoders count padding too; the exact check comes after them.
-    context.options = {"max_pixels": str(2 * guard.limits.max_pixels + 128 * 128)}
+    if guard.limits.max_pixels is not None:
+        context.options = {"max_pixels": str(min(int(2 * guard.limits.max_pixels) + 128 * 128, 2**31 - 1))}
     # The default would start a thread per core.
     stream.thread_type, context.thread_count = ("FRAME", threads) if threads > 1 else ("NONE", 1)
     return stream
@@ -176,26 +200,26 @@ def name_of(src: Any) -> str:
     return repr(src)[:80]
 
 
-def resolve(src: Any, limits: Limits, stack: ExitStack, *, live: bool = False) -> tuple[str, Any]:
-    """(name for messages, what av.open gets)."""
-    name = name_of(src)
+def resolve(src: Any, guard: Guard, stack: ExitStack, *, live: bool = False) -> Any:
+    """What av.open gets."""
+    name = guard.name
     if isinstance(src, str | os.PathLike):
-        return name, _local_file(name, limits)
+        return _local_file(name, guard)
     if isinstance(src, Url):
-        return name, _local_file(str(src.path()), limits)
+        return _local_file(str(src.path()), guard)
     if isinstance(src, Device) and live:
-        return name, src.name
+        return src.name
     if isinstance(src, bytes | bytearray | memoryview):
-        Guard(name, limits).check_size(len(src))
+        guard.check_size(len(src))
         if not len(src):
             raise VideoOpenError("there are no bytes to read", hint="the video is empty", source=name, reason="empty")
-        return name, io.BytesIO(src)
+        return io.BytesIO(src)
     if callable(getattr(src, "read", None)):
         if live and callable(getattr(src, "seekable", None)) and not src.seekable():
-            return name, _Pipe(src)
-        reader = _Reader(src, name)
+            return Pipe(src, guard)
+        reader = Reader(src, name)
         stack.callback(reader.restore)
-        return name, reader
+        return reader
     if isinstance(src, Device):
         raise VideoOpenError(
             f"{name} is a device", hint="only iter_frames reads devices", source=name, reason="a device"
@@ -208,7 +232,7 @@ def resolve(src: Any, limits: Limits, stack: ExitStack, *, live: bool = False) -
     )
 
 
-def _local_file(path: str, limits: Limits) -> str:
+def _local_file(path: str, guard: Guard) -> str:
     def refuse(reason: str, hint: str) -> VideoOpenError:
         return VideoOpenError(f"{path}: {reason}", hint=hint, source=path, reason=reason)
 
@@ -227,67 +251,8 @@ def _local_file(path: str, limits: Limits) -> str:
         raise refuse("this is not a regular file", "copy what it gives to a file, or pass the bytes")
     if not status.st_size:
         raise refuse("the file is empty", "download or copy it again")
-    Guard(path, limits).check_size(status.st_size)
+    guard.check_size(status.st_size)
     return "file:" + path  # takes URL schemes out of play
-
-
-class _Reader:
-    """A file object as av wants it, that remembers which exception was the object's own."""
-
-    def __init__(self, file: Any, name: str) -> None:
-        self.file, self.name = file, name
-        self.error: Exception | None = None
-        try:
-            self.position = file.tell()
-            file.seek(0)
-            binary = isinstance(file.read(0), bytes | bytearray | memoryview)
-        except Exception as error:
-            raise VideoOpenError(
-                f"{name} cannot be read from its start: {error}",
-                hint="pass what its read() gives, or a file on disk; iter_frames reads a pipe",
-                source=name,
-                reason="not seekable",
-            ) from error
-        if not binary:
-            raise VideoOpenError(
-                f"{name} gives text", hint="open it in binary mode, 'rb'", source=name, reason="text mode"
-            )
-
-    def read(self, size: int) -> bytes:
-        return self._call(self.file.read, size)  # type: ignore[no-any-return]
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._call(self.file.seek, offset, whence)  # type: ignore[no-any-return]
-
-    def tell(self) -> int:
-        return self._call(self.file.tell)  # type: ignore[no-any-return]
-
-    def _call(self, function: Any, *args: Any) -> Any:
-        try:
-            return function(*args)
-        except Exception as error:
-            self.error = error
-            raise
-
-    def restore(self) -> None:
-        if self.error is None:
-            self.file.seek(self.position)
-
-
-class _Pipe:
-    """What can be read only once. Without `seek`, av does not try to."""
-
-    def __init__(self, file: Any) -> None:
-        # A buffered read waits until all is there; `read1` gives what has come.
-        self.get = getattr(file, "read1", file.read)
-        self.error: Exception | None = None
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self.get(size)  # type: ignore[no-any-return]
-        except Exception as error:
-            self.error = error
-            raise
 
 
 @contextmanager
@@ -295,10 +260,12 @@ def translated(name: str, readable: Any = None, *, writing: bool = False) -> Ite
     """The one place where what av raises becomes a VideoError."""
     try:
         yield
-    except VideoError:
-        raise
     except Exception as error:
         own = getattr(readable, "error", None)
+        if isinstance(own, VideoError) or not isinstance(own, Exception | None):
+            raise own from None
+        if isinstance(error, VideoError):
+            raise
         # PyAV complains about unknown codecs, formats and pixels with a plain ValueError.
         if own is None and not isinstance(error, (av.FFmpegError, ValueError) if writing else av.FFmpegError):
             raise

@@ -14,11 +14,14 @@ from typing import Any
 import av
 import numpy as np
 
+from zoo.video.bitstream import HIDES, oddity
 from zoo.video.decode import Clock, Decode, Integers
 from zoo.video.source import OpenVideo
 
 # Containers whose packets carry the time at which a frame is shown.
 TRUSTED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+PARTS = "an edit list joins several parts"
 
 
 class Distrust(Exception):
@@ -27,7 +30,7 @@ class Distrust(Exception):
 
 @dataclass(frozen=True, eq=False)
 class PacketTable:
-    """pts: of each row; those of rows that an edit list cuts away say nothing. shown: the row of each frame.
+    """pts: of each row. shown: the row of each frame.
 
     keys, key_pts: rows where decoding can start, and their times, which increase together.
     """
@@ -66,18 +69,22 @@ def scan(video: OpenVideo) -> Scan:
     """The table, or Distrust. Decodes no more than the first frame, whose size and rotation are those that count."""
     if video.container.format.name not in TRUSTED:
         raise Distrust(f"container {video.container.format.name}")
-    decode = Decode(video)
+    decode, context = Decode(video), video.stream.codec_context
+    hides = HIDES.get(context.name)
     first: av.VideoFrame | None = None
+    before: av.Packet[av.VideoStream] | None = None
     pts: list[int | None] = []
     shown: list[int] = []
+    cut: list[int | None] = []  # times of the rows that an edit list cuts away: decoded, never shown
     keys: list[int] = []
+    places: list[int] = []  # of the keys, in the file
     durations: list[int | None] = []  # of each row
     as_decoded = True
     for packet in decode.packets():
         if decode.n_packets == 1 and packet is not None and not packet.is_keyframe:
             raise Distrust("no leading keyframe")
         if first is None:
-            first = _first_frame(video.stream.codec_context, packet, decode.n_packets - 1)
+            first = _first_frame(context, packet, decode.n_packets - 1)
         if packet is None:
             break
         if packet.is_corrupt:
@@ -85,17 +92,26 @@ def scan(video: OpenVideo) -> Scan:
         row, time = len(pts), packet.pts
         pts.append(time)
         durations.append(packet.duration)
-        if not packet.is_discard:  # else cut away by an edit list: decoded, never shown
+        if visible := not packet.is_discard and (hides is None or not hides(packet)):
             shown.append(row)
             as_decoded &= time == packet.dts
-        if packet.is_keyframe and (not packet.is_discard or not row):
-            keys.append(row)
+        elif packet.is_discard:
+            cut.append(time)
+        if packet.is_keyframe:
+            if why := oddity(context, before, packet):
+                raise Distrust(why)
+            if packet.pos is not None:
+                places.append(packet.pos)
+            if visible or not row:
+                keys.append(row)
+        before = packet
     if decode.damage:
         raise Distrust(str(decode.damage[0]))
     if first is None or first.is_corrupt or not shown:
         raise Distrust("the first frame cannot be decoded")
-    reorders = bool(video.stream.codec_context.has_b_frames)
-    table = _believed(pts, shown, keys, reorders=reorders, as_decoded=as_decoded)
+    if any(a >= b for a, b in pairwise(places)):
+        raise Distrust(PARTS)
+    table = _believed(pts, shown, cut, keys, depth=context.reorder_depth, as_decoded=as_decoded)
     clock = Clock(video.stream, video.container.format.name)
     times = clock.ticks(table.pts[table.shown], [durations[row] for row in table.shown.tolist()])
     return Scan(table, first, clock, times, np.isin(table.shown, table.keys).tolist())
@@ -114,26 +130,29 @@ def _first_frame(
 
 
 def _believed(
-    pts: Sequence[int | None], shown: list[int], keys: list[int], *, reorders: bool, as_decoded: bool
+    pts: Sequence[Any], shown: list[int], cut: list[Any], keys: list[int], *, depth: int, as_decoded: bool
 ) -> PacketTable:
-    """reorders: the decoder gives frames in another order than it takes them. as_decoded: times are in that order."""
-    stamps: list[Any] = [pts[row] for row in shown]
-    if None in stamps or pts[0] is None:
+    """depth: how many frames the decoder holds back to reorder them. as_decoded: times are in the order of packets."""
+    if None in pts:
         raise Distrust("a packet without a time")
+    stamps = [pts[row] for row in shown]
+    first, last = min(stamps), max(stamps)
     if len(set(stamps)) != len(stamps):
         raise Distrust("two packets with one time")
-    if reorders and as_decoded and len(shown) > 1:
+    if depth and as_decoded and len(shown) > 1:
         raise Distrust("frames are reordered, but their times are not")
-    if not reorders and any(a > b for a, b in pairwise(stamps)):
-        raise Distrust("times are reordered, but the frames are not")
-    key_pts: list[Any] = [pts[row] for row in keys]
+    if any(first < time < last for time in cut):
+        raise Distrust(PARTS)
+    key_pts = [pts[row] for row in keys]
     if any(a >= b for a, b in pairwise(key_pts)):
         raise Distrust("keyframes out of order")
-    if min(stamps) < key_pts[0]:  # left over from a group that was cut away; some decoders drop them, some do not
+    if first < key_pts[0]:  # left over from a group that was cut away; some decoders drop them, some do not
         raise Distrust("frames are shown before the first keyframe")
     order = np.argsort(np.array(stamps, np.int64), kind="stable")
+    if (order - np.arange(len(order))).max() > depth:
+        raise Distrust("times are reordered further than the frames")
     return PacketTable(
-        pts=np.array([0 if stamp is None else stamp for stamp in pts], np.int64),
+        pts=np.array(pts, np.int64),
         shown=np.array(shown, np.int64)[order],
         keys=np.array(keys, np.int64),
         key_pts=np.array(key_pts, np.int64),
