@@ -94,7 +94,7 @@ def at_home(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as nobody:
-        raise WeightsNotFound(f"{path!s:.300}: {nobody}", hint="write the folder out") from nobody
+        raise WeightsNotFound(f"{path!s:.300} is in the folder of nobody here", hint="write the folder out") from nobody
 
 
 def is_file(path: Path) -> bool:
