@@ -144,7 +144,7 @@ class Hub:
 
         limit, given_up = GRACE + remote.size / SLOWEST, threading.Event()
 
-        def download() -> str:
+        def download() -> object:
             return hf_hub_download(
                 file.repo,
                 file.file,
