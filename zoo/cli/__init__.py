@@ -8,12 +8,13 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from zoo import ZooError, __version__
-from zoo.cli import authors, catalogue, publishing, videos, weights
+from zoo.cli import authors, catalogue, publishing, training, videos, weights
 from zoo.errors import VideoError
 
 WRONG_USE = 2
@@ -55,17 +56,18 @@ def commands() -> None:
     """
 
 
-for command in (*catalogue.COMMANDS, *videos.COMMANDS, *weights.COMMANDS, *authors.COMMANDS, *publishing.COMMANDS):
-    commands.add_command(command)
+for group in (catalogue, videos, weights, training, authors, publishing):
+    for command in group.COMMANDS:
+        commands.add_command(command)
 
 
-def main() -> None:
-    """Run the command line."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; without arguments, with those of the process."""
     warnings.showwarning = _one_line
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a pipe may not know every character of a name or of a bar
-    sys.exit(commands())
+    sys.exit(commands(arguments, prog_name="zoo" if arguments else None))
 
 
 def _one_line(message: Warning | str, *args: Any, **kwargs: Any) -> None:
