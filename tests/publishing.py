@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load
 
 import zoo
+from zoo.publishing.folder import Folder, write_folder
+from zoo.publishing.subject import subject_of
 from zoo.testing import LoopbackHub, perturb
 
 REPO, NAME, ON_SHELF = "acme/tiny-moves", "acme/tiny", ("config.json", "model.safetensors", "README.md")
@@ -48,6 +51,12 @@ def trained(seed: int = 0, width: int = 6) -> zoo.VideoModel:
         model = perturb(zoo.create(NAME, num_classes=len(LABELS), width=width), seed=seed)
     model.labels, model.preprocessing = LABELS, PROTOCOL
     return model.train()
+
+
+def written(folder: Path, model: zoo.VideoModel | None = None, **terms: object) -> Folder:
+    """The files as they would be published."""
+    folder.mkdir(exist_ok=True)
+    return write_folder(subject_of(model or trained()), {**TERMS, **terms}, REPO, folder)
 
 
 def quietly(text: str) -> None:

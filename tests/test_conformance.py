@@ -11,8 +11,9 @@ import zoo
 
 CNN = (
     *("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "r2plus1d_tiny"),
-    *("i3d_r50", "slowfast_r50", "csn_r101", "x3d_s_psf", "movinet_a0_stream", "c3d"),
+    *("i3d_r50", "slowfast_r50", "csn_r101", "x3d_s_psf", "movinet_a0_stream", "c3d", "co_x3d_s"),
 )
+TIMM = ("tsm_resnet50", "inflated_resnet50", "frames_vit_small_transformer", "test_convnext")
 TRANSFORMER = ("videomae_tiny", "videomae_base", "timesformer_base", "vivit_b_16x2", "vjepa2_vitl", "hiera_base_16x224")
 RNN = ("lrcn_resnet18", "gru_resnet18_bi", "convgru_tiny", "predrnn")
 
@@ -31,9 +32,20 @@ def transformers(names):
     return zoo.testing.conformance("transformer", models=names, xfail=unpinned(names))
 
 
+def timms(names):
+    """Bare names, and some of timm's own through the namespace."""
+    listed = [name if name in zoo.list_models() else f"timm/{name}" for name in names]
+    xfail = {key.removeprefix("timm/"): why for key, why in unpinned(listed).items()}
+    return zoo.testing.conformance("timm", models=names, xfail=xfail)
+
+
+OTHER_TIMM = ("tsn_resnet50", "tsm_mobilenetv2_100", "frames_vit_small", "test_efficientnet", "test_vit")
+
 test_cnn = zoo.testing.conformance("cnn", models=CNN)
 test_all_other_cnns = pytest.mark.slow(zoo.testing.conformance("cnn", models=others("cnn", CNN)))
 test_rnn = zoo.testing.conformance("rnn", models=RNN)
 test_all_other_rnns = pytest.mark.slow(zoo.testing.conformance("rnn", models=others("rnn", RNN)))
+test_timm = timms(TIMM)
+test_all_other_timms = pytest.mark.slow(timms(OTHER_TIMM))
 test_transformer = transformers(TRANSFORMER)
 test_all_other_transformers = pytest.mark.slow(transformers(others("transformer", TRANSFORMER)))

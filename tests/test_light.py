@@ -26,6 +26,9 @@ QUESTIONS = {
     "plugins command": "from zoo.cli import commands; commands(['plugins'], standalone_mode=False)",
     "download --help": "from zoo.cli import commands; commands(['download', '--help'], standalone_mode=False)",
     "publish --help": "from zoo.cli import commands; commands(['publish', '--help'], standalone_mode=False)",
+    "doctor": "from zoo.doctor import examine; assert list(examine())",
+    "completion": "from zoo.cli import commands; commands(['completion', 'bash'], standalone_mode=False)",
+    "train --help": "from zoo.cli import commands; commands(['train', '--help'], standalone_mode=False)",
     "predict --help": "from zoo.cli import commands; commands(['predict', '--help'], standalone_mode=False)",
 }
 

@@ -160,9 +160,21 @@ def damaged() -> bytes:
     return bytes(data)
 
 
+@pytest.fixture
+def children():
+    """What gives the processes that were started since the test began."""
+
+    def running() -> set[int]:
+        tasks = pathlib.Path("/proc/self/task").iterdir()
+        return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+    before = running()
+    return lambda: running() - before
+
+
 @linux
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
-def test_a_crash_of_the_decoder_is_a_video_error(how, tmp_path):
+def test_a_crash_of_the_decoder_is_a_video_error(children, how, tmp_path):
     path = tmp_path / "large.avi"
     path.write_bytes(clip("b_frames_h264.avi"))
     frames = select_frames(path, range(40), size=(600, 800), isolate=True)
@@ -176,13 +188,8 @@ def test_a_crash_of_the_decoder_is_a_video_error(how, tmp_path):
     assert str(path) in str(raised.value) and not children()
 
 
-def children() -> list[int]:
-    tasks = pathlib.Path("/proc/self/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-
-
 @linux
-def test_a_decoder_that_hangs_is_killed_at_the_deadline(monkeypatch):
+def test_a_decoder_that_hangs_is_killed_at_the_deadline(children, monkeypatch):
     from zoo.video import isolate
 
     monkeypatch.setattr(isolate, "CHILD", "while True: pass")
@@ -201,7 +208,7 @@ def test_memory_of_an_isolated_read_is_limited():
 
 
 @linux
-def test_leaving_an_isolated_read_early_ends_the_child():
+def test_leaving_an_isolated_read_early_ends_the_child(children):
     frames = select_frames(clip("b_frames.mp4"), range(40), isolate=True)
     next(frames)
     assert len(children()) == 1

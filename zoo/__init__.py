@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zoo.contract import VideoModel
     from zoo.factory import build, create, load
     from zoo.publishing import publish
+    from zoo.streaming import Stream
     from zoo.tasks import embed, predict
     from zoo.tasks.classification import Prediction
     from zoo.video.clips import Clips, load_clips
@@ -39,6 +40,7 @@ model = default.model
 _LAZY = {
     "Clips": "zoo.video.clips",
     "Prediction": "zoo.tasks.classification",
+    "Stream": "zoo.streaming",
     "VideoDataset": "zoo.video.dataset",
     "VideoModel": "zoo.contract",
     "build": "zoo.factory",
@@ -58,6 +60,7 @@ __all__ = [
     "ModelSpec",
     "Prediction",
     "Preprocessing",
+    "Stream",
     "VideoDataset",
     "VideoModel",
     "Weights",

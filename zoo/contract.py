@@ -7,6 +7,7 @@ ahead also writes `init_state` and `step`, and can then follow a stream.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -32,10 +33,16 @@ class VideoModel(nn.Module):
     Set by the network: `num_features`, the channels of `forward_features`; `num_classes`, 0 where there is no head.
     Set by the factory: `spec`, `options` (what its builder was called with on top of the spec's kwargs), `weights`,
     `labels`, `preprocessing`, and `geometry` unless the network knows better.
+    Set by a network that takes streams, counted in frames: `delay`, how far before the newest frame lies what it speaks
+    of; there is no answer until more than that came. `receptive_field`, how many frames an answer depends on, None for
+    all so far. `period`, from one answer to the next; between them `step` repeats the last one.
     """
 
     num_features: int
     num_classes: int
+    delay = 0
+    receptive_field: int | None = None
+    period = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,12 +137,18 @@ class VideoModel(nn.Module):
         """Trade time for memory in training: keep only the inputs of the stages, and run them again in backward."""
         self.grad_checkpointing = on
 
-    def check_geometry(self, clip: Tensor) -> None:
-        """Raise GeometryError if the model does not take this clip. Without a declared geometry nothing is checked."""
-        if self.geometry is not None and (problem := self.geometry.problem(tuple(clip.shape))):
+    def check_geometry(self, clip: Tensor, chunk: bool = False) -> None:
+        """Raise GeometryError if the model does not take this clip. Without a declared geometry nothing is checked.
+
+        chunk: it is a part of a stream, which may be as short as one frame.
+        """
+        geometry = self.geometry
+        if geometry is not None and chunk:
+            geometry = dataclasses.replace(geometry, frames=None, min_frames=1, frames_multiple=1)
+        if geometry is not None and (problem := geometry.problem(tuple(clip.shape))):
             name = self.spec.full_name if self.spec else type(self).__name__
             raise GeometryError(
-                f"{name} takes {self.geometry}, got {tuple(clip.shape)} ({problem})",
+                f"{name} takes {geometry}, got {tuple(clip.shape)} ({problem})",
                 hint="zoo.load_clips(model, video) gives clips that fit",
             )
 
@@ -157,7 +170,7 @@ class VideoModel(nn.Module):
 
     def check_step(self, frames: Tensor, state: State) -> None:
         """Raise GeometryError for frames that the model does not take, SpecError for a state that is not theirs."""
-        self.check_geometry(frames)
+        self.check_geometry(frames, chunk=True)
         wanted = self.init_state(1)
         if wanted.keys() != state.keys():
             odd = ", ".join(sorted(wanted.keys() ^ state.keys())[:5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from zoo import hooks
@@ -26,11 +27,11 @@ class Entry:
     def name(self) -> str:
         return self.point.name
 
-    @property
+    @cached_property  # every question to the metadata parses it again
     def distribution(self) -> str:
         return self.point.dist.name if self.point.dist else self.point.value
 
-    @property
+    @cached_property
     def version(self) -> str:
         return self.point.dist.version if self.point.dist else ""
 

@@ -128,8 +128,7 @@ class Registry:
         the licences of zoo.licenses.ALLOWING, which allow commercial use. It does not speak of the training data.
         """
         names = []
-        for spec, tag in self._listing(plugin):
-            terms = spec.weights[tag].license if tag else spec.license
+        for name, spec, tag, terms in self._listing(plugin):
             if (
                 task in (None, spec.task)
                 and family in (None, spec.family)
@@ -137,8 +136,9 @@ class Registry:
                 and streaming in (None, spec.streaming)
                 and (license is None or licenses.matches(terms, license))
             ):
-                names.append(f"{spec.full_name}.{tag}" if tag else spec.full_name)
-        return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
+                names.append(name)
+        matches = re.compile(fnmatch.translate(pattern)).match
+        return sorted(filter(matches, names))
 
     def info(self, name: str) -> ModelSpec:
         """What is known about a model, without importing its code. Takes `architecture` and `architecture.tag`."""
@@ -215,14 +215,17 @@ class Registry:
             names |= {n for n, record in self._records.items() if record.builtin or not ours_only}
         return sorted(names)
 
-    def _listing(self, plugin: str | None) -> Iterator[tuple[ModelSpec, str | None]]:
+    def _listing(self, plugin: str | None) -> Iterator[tuple[str, ModelSpec, str | None, str]]:
+        """Every name, its spec or that of its namespace, its tag, and its licence."""
         records = self.plugins() if plugin is None else [r for r in [self.plugin(plugin)] if r]
         for record in records:
             for spec in list(record.models.values()):
-                if not spec.is_namespace:
-                    yield spec, None
-                    for tag in spec.weights:
-                        yield spec, tag
+                tags = {tag: weights.license for tag, weights in spec.weights.items()}
+                names = _listed(spec) if spec.is_namespace else {spec.full_name: tags}
+                for name, terms in names.items():
+                    yield name, spec, None, spec.license
+                    for tag, license in terms.items():
+                        yield f"{name}.{tag}", spec, tag, license
 
     def _of_ours(self, architecture: str) -> ModelSpec | None:
         for name in self._names(ours_only=True):
@@ -341,6 +344,18 @@ def _resolve(wildcard: ModelSpec, architecture: str, namespace: str) -> ModelSpe
             f"{namespace}/{architecture}: {wildcard.resolver} gave {spec!r:.80}, which is not a ModelSpec"
         )
     return replace(spec, plugin=wildcard.plugin, namespace=namespace)
+
+
+def _listed(wildcard: ModelSpec) -> dict[str, dict[str, str]]:
+    """{full name: {tag: licence}} of a namespace, as far as it lists its names."""
+    if wildcard.lister is None:
+        return {}
+    try:
+        found = import_function(wildcard.lister)()
+        return {f"{wildcard.namespace}/{name}": dict(tags) for name, tags in found.items()}
+    except Exception as caught:
+        _warn(f"plugin {wildcard.plugin!r} cannot list its names: {caught!r}")
+        return {}
 
 
 def _sentence(error: BaseException) -> str:

@@ -273,16 +273,19 @@ class ModelSpec(Data):
     name: lower case letters, digits and _; or "*" for a namespace, whose `resolver` makes a spec for any name.
     builder: "package.module:function", called as `builder(**{**kwargs, **overrides})`; a callable only in notebooks.
     resolver: "package.module:function", called with a concrete name; returns a ModelSpec, or None if there is none.
+    lister: "package.module:function" of a namespace whose names can be listed without importing what is behind them; it
+    gives {architecture: {tag: licence of the weights}}.
     family: free text to list by, such as "cnn". task: what comes out; "classification" gives logits `[B, K]`.
     description: a sentence. paper: the URL of the paper, or of the source, that the model follows.
     license: of the code. kwargs: what the builder is called with. num_classes: logits at these kwargs.
     preprocessing: the protocol where the weights do not bring their own. geometry: the clips it takes.
     params: parameters at the default kwargs. streaming: whether the model has `init_state` and `step`.
+    delay, receptive_field, period: of such a model, in frames of its protocol, as `zoo.VideoModel` explains them.
     small: kwargs on top of `kwargs` for a variant that runs in a fraction of a second, which is what most conformance
     checks run; empty where the model itself does. Where it takes other clips, the network sets its own `geometry`.
     layouts: {layout: "package.module:function"}. Such a function takes a dict of tensors as some file names them,
     and gives the same tensors under the model's names, or None (or KeyError, ValueError) if the file is not of that
-    layout. It is asked when a file's names are not the model's own.
+    layout. It is asked when a file's names are not the model's own; one with a second parameter `model` is given that.
     opens: {"transformers:model_type": "package.module:function"} for foreign repositories this architecture can open.
     Such a function takes what config.json holds, and what the preprocessor's file holds or None, both bounded JSON by
     strangers; it gives a dict of kwargs, num_classes, labels, preprocessing as in Weights, and refuses by SpecError.
@@ -293,6 +296,7 @@ class ModelSpec(Data):
     name: str
     builder: str | Callable[..., Any] | None = None
     resolver: str | None = None
+    lister: str | None = None
     family: str = ""
     task: str = "classification"
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -305,6 +309,9 @@ class ModelSpec(Data):
     paper: str = ""
     license: str = ""
     streaming: bool = False
+    delay: int = 0
+    receptive_field: int | None = None
+    period: int = 1
     layouts: Mapping[str, str] = field(default_factory=dict)
     opens: Mapping[str, str] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
@@ -325,10 +332,13 @@ class ModelSpec(Data):
         for name in ("num_classes", "params"):
             right = getattr(self, name) in (None, 0) or is_count(getattr(self, name))
             self._require(right, name, "an int, or None where it is not known")
+        counts = is_count(self.period) and (self.receptive_field is None or is_count(self.receptive_field))
+        self._require(counts, "receptive_field", "an int of at least 1, as is period")
+        self._require(self.delay == 0 or is_count(self.delay), "delay", "an int, 0 where there is none")
         called = self.builder is None or isinstance(self.builder, str) or callable(self.builder)
         self._require(called, "builder", "'package.module:function'")
         self._require(self.is_namespace or bool(self.builder), "builder", "'package.module:function'")
-        for name in ("builder", "resolver"):
+        for name in ("builder", "resolver", "lister"):
             if isinstance(value := getattr(self, name), str):
                 self._require(FUNCTION.fullmatch(value) is not None, name, "'package.module:function'")
         self._nest("preprocessing", Preprocessing)

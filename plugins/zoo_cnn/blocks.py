@@ -161,7 +161,9 @@ class Head(nn.Module):
         return pool_windows(maps, self.window).mean((2, 3, 4))
 
     def forward(self, maps: Tensor) -> Tensor:
-        rows = self.pre_logits(maps)
+        return self.classify(self.pre_logits(maps))
+
+    def classify(self, rows: Tensor) -> Tensor:
         if isinstance(self.proj, nn.Identity):
             return rows  # features are the same in training: dropout belongs to the classifier
         return self.proj(F.dropout(rows, self.dropout, self.training))

@@ -38,7 +38,8 @@ class _File:
             self.move(f"{theirs}.{kind}", f"{ours}.{kind}")
 
     def join(self, theirs: tuple[str, ...], ours: str, kind: str) -> None:
-        self.ours[f"{ours}.{kind}"] = torch.cat([self.left.pop(f"{name}.{kind}") for name in theirs])
+        parts = [self.left.pop(f"{name}.{kind}") for name in theirs]
+        self.ours[f"{ours}.{kind}"] = parts[0] if len(parts) == 1 else torch.cat(parts)  # one alone is not copied
 
     def join_layer(self, theirs: tuple[str, ...], ours: str) -> None:
         """Several layers that are one of ours. Either all of them have a bias, or none has."""

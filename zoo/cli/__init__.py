@@ -1,6 +1,7 @@
 """The command line: thin calls of the public functions, with nothing heavy imported before it is needed.
 
-Exit codes: 0 all good, 1 a plugin failed (`zoo plugins`, `zoo check`), 2 wrong use, 3 some videos or downloads failed.
+Exit codes: 0 all good, 1 something is broken (`zoo plugins`, `zoo check`, `zoo doctor`), 2 wrong use, 3 some videos or
+downloads failed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 import click
 
 from zoo import ZooError, __version__
-from zoo.cli import authors, catalogue, publishing, training, videos, weights
+from zoo.cli import authors, catalogue, health, names, publishing, training, videos, weights
+from zoo.cli.examples import epilog
 from zoo.errors import VideoError
 
 WRONG_USE = 2
@@ -52,12 +54,15 @@ def commands() -> None:
     \b
     zoo demo                          see it work
     zoo predict my_video.mp4          name the camera's motion
+    zoo predict my_video.mp4 --report my_video.html
     zoo list                          every model
+    zoo doctor                        what is slow or broken here
     """
 
 
-for group in (catalogue, videos, weights, training, authors, publishing):
-    for command in group.COMMANDS:
+for part in (catalogue, videos, weights, training, authors, publishing, health, names):
+    for command in part.COMMANDS:
+        command.epilog = epilog(command.name or "")
         commands.add_command(command)
 
 

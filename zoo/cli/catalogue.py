@@ -13,6 +13,7 @@ from rich.table import Table
 
 import zoo
 from zoo import registry
+from zoo.cli.names import model_name
 from zoo.spec import Metric, ModelSpec, Weights
 
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False}  # what plugins write is text, not markup
@@ -50,7 +51,7 @@ def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
 
 
 @click.command("info", short_help="Show what is known about a model.")
-@click.argument("name")
+@click.argument("name", shell_complete=model_name)
 @as_json
 def info_command(name: str, as_json: bool) -> None:
     """Show what is known about NAME: an architecture, or weights as architecture.tag."""
@@ -70,7 +71,7 @@ def info_command(name: str, as_json: bool) -> None:
 
 
 @click.command("card", short_help="Print the card of a model.")
-@click.argument("name")
+@click.argument("name", shell_complete=model_name)
 def card_command(name: str) -> None:
     """Print the card of NAME: an architecture, or weights as architecture.tag.
 
@@ -133,11 +134,17 @@ def _facts(spec: ModelSpec) -> list[tuple[str, str]]:
         ("classes", str(spec.num_classes or "")),
         ("takes", str(spec.geometry or "")),
         ("protocol", spec.preprocessing.describe() if spec.preprocessing else ""),
-        ("streaming", "yes" if spec.streaming else ""),
+        ("streaming", _streaming(spec) if spec.streaming else ""),
         ("paper", spec.paper),
         ("code licence", spec.license),
     ]
     return [(key, value) for key, value in facts if value]
+
+
+def _streaming(spec: ModelSpec) -> str:
+    reach = f"of the last {spec.receptive_field} frames" if spec.receptive_field else "of all frames so far"
+    late = f", {spec.delay} frames late" if spec.delay else ""
+    return f"an answer {'every frame' if spec.period == 1 else f'every {spec.period} frames'}, {reach}{late}"
 
 
 def _title(spec: ModelSpec, weights: Weights) -> str:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import zoo
+from zoo.cli.live import follow, live_options
+from zoo.cli.names import model_name
+from zoo.cli.pictures import Pictures, picture_options
 from zoo.errors import GeometryError, VideoError
 
 if TYPE_CHECKING:
@@ -24,7 +27,9 @@ SOME_FAILED = 3
 MOST_PICTURES = 1_000_000
 
 videos_argument = click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
-model_option = click.option("--model", default=DEFAULT_MODEL, show_default=True, help="A name from `zoo list`.")
+model_option = click.option(
+    "--model", default=DEFAULT_MODEL, show_default=True, shell_complete=model_name, help="A name from `zoo list`."
+)
 views_option = click.option(
     "--views",
     default="card",
@@ -43,6 +48,8 @@ device_option = click.option("--device", help="Such as cpu or cuda.")
 @click.option("--stride", type=float, help="Seconds between windows; the window's length if not given.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per video and line.")
+@picture_options
+@live_options
 def predict_command(
     videos: Sequence[str],
     model: str,
@@ -52,17 +59,36 @@ def predict_command(
     stride: float | None,
     device: str | None,
     as_json: bool,
+    stream: bool,
+    report: Path | None,
+    overlay: Path | None,
+    sheet: Path | None,
+    **live: Any,
 ) -> None:
-    """Name what each VIDEO shows; by default, how the camera moves."""
+    """Name what each VIDEO shows; by default, how the camera moves.
+
+    With --stream, one VIDEO is followed as it happens: a file, a pipe (-) or a device.
+    """
     from zoo.tasks import as_model
 
+    if stream:
+        if stride is not None:
+            raise click.UsageError("with --stream it is --rate that says how often")
+        if report or overlay or sheet:
+            raise click.UsageError("--report, --overlay and --sheet are of videos, not of streams")
+        view = "fast" if views == "card" else _views(views)
+        follow(videos, model, device, as_json, top_k=top_k, window=window, views=view, **live)
+        return
+    if set_options := [name for name, value in live.items() if value not in (None, ())]:
+        raise click.UsageError(f"--{set_options[0].replace('_', '-')} goes with --stream")
+    pictures = Pictures(videos, {"report": report, "overlay": overlay, "sheet": sheet})
     options = {"top_k": top_k, "views": _views(views), "window": window, "stride": stride}
     network = as_model(model, device)
     failed = 0
     with _progress(len(videos), "predicting") as step:
-        for result in zoo.predict(network, list(videos), **options):
-            failed += not result.ok
+        for position, result in enumerate(zoo.predict(network, list(videos), **options)):
             step(lambda result=result: _show(result, as_json))
+            failed += not (result.ok and pictures.write(position, result))
     _finish(failed)
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 import zoo
 from zoo import ZooError, registry
+from zoo.cli.names import model_name
 from zoo.cli.videos import SOME_FAILED
 from zoo.errors import SpecError, WeightsNotFound
 
@@ -27,7 +28,7 @@ cache_dir = click.option(
 
 
 @click.command("download")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=model_name)
 @cache_dir
 def download_command(names: Sequence[str], cache_dir: Path | None) -> None:
     """Fetch and verify weights, so that they are there without a network.

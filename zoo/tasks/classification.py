@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
+import os
 from dataclasses import dataclass, field
 from itertools import pairwise
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from zoo.spec import Preprocessing
 from zoo.tasks.running import evaluating, over_views
 from zoo.video.clips import ViewsOption, iter_views, protocol_of
 from zoo.video.footage import name_of, open_footage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 CHECKS = "zoo.testing.logits:CHECKS"  # what the conformance kit asks of every model of this task
 
@@ -41,14 +44,47 @@ class Segment(NamedTuple):
     score: float
 
 
+@dataclass(frozen=True)
+class Executed:
+    """What was run, as plain data: enough to find the frames again that the model saw.
+
+    source: the file, whole path; None where the video was not one on disk, which a prediction does not keep.
+    n_frames, fps: of the video then. views: as they were asked for.
+    """
+
+    source: str | None
+    n_frames: int
+    fps: float
+    protocol: Preprocessing
+    views: ViewsOption = "card"
+
+
+class Report(NamedTuple):
+    """What came of a stream so far, in frames.
+
+    frames: that were pushed. late: not later than one before them, and left out. dropped: missing, by the usual time
+    between frames. restarts: how often the stream began anew, as nothing had come for long.
+    """
+
+    frames: int
+    late: int
+    dropped: int
+    restarts: int
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Prediction:
-    """What a model says about one video.
+    """What a model says about one video. Plain data: pictures read the video again, from where it was.
 
     video: its name, a path as it was given. model, weights: names; weights is None where they are random.
     top: the best labels, best first. segments: with `window`, what happens when. scores: of all labels, `[K]`.
     windows: with `window`, (start_s, end_s, scores) of each. repeated: the video, or a window, is shorter than a clip,
     so that frames were repeated as the protocol says. error: why there is no answer; then `ok` is False.
+    labels: of `scores`, in their order. executed: what was run.
+    time_s, report: of a stream, the time of the newest frame that this is about, and what came so far.
+
+    Pictures need `video=` again where it was bytes, a file object, a Url, an array or images. They raise VideoError
+    for a video that is gone or is another one by now, and SpecError where there is nothing to draw.
     """
 
     video: str
@@ -61,6 +97,10 @@ class Prediction:
     windows: list[tuple[float, float, Tensor]] = field(default_factory=list)
     repeated: bool = False
     error: ZooError | None = None
+    labels: tuple[str, ...] = field(default=(), repr=False)
+    executed: Executed | None = None
+    time_s: float | None = None
+    report: Report | None = None
 
     @property
     def ok(self) -> bool:
@@ -70,11 +110,13 @@ class Prediction:
         """Plain data, as the command line prints it with --json."""
         if self.error is not None:
             return {"video": self.video, "error": {"type": type(self.error).__name__, "message": str(self.error)}}
+        of_stream = {} if self.report is None else {"time_s": self.time_s, **self.report._asdict()}
         return {
             "video": self.video,
             "model": self.model,
             "weights": self.weights,
             "duration_s": self.duration_s,
+            **of_stream,
             "top": [score._asdict() for score in self.top],
             "segments": [segment._asdict() for segment in self.segments],
         }
@@ -93,16 +135,47 @@ class Prediction:
 
     __repr__ = __str__
 
+    def contact_sheet(self, *, video: Any = None, rows: int = 8, columns: int = 8) -> Image:
+        """The frames that the model saw, with their times and the crops: a row for each clip, or for each window.
+
+        Of more than `rows` rows or `columns` frames in a row evenly spread ones are shown. A Pillow image, RGB.
+        """
+        from zoo.pictures.sheet import contact_sheet
+
+        return contact_sheet(self, video, rows=rows, columns=columns)
+
+    def timeline(self, *, width: int = 1200) -> Image:
+        """The scores of the best labels over time, of a prediction with windows. A Pillow image, RGB."""
+        from zoo.pictures.timeline import timeline
+
+        return timeline(self, width=width)
+
+    def overlay(self, dst: Any, *, video: Any = None) -> None:
+        """Write the video with its labels in the picture, to a path whose suffix chooses the container.
+
+        Every frame at its time, audio packets unchanged. One frame after the other: long videos take no more memory.
+        """
+        from zoo.pictures.overlay import overlay
+
+        overlay(self, dst, video)
+
+    def save(self, path: str | os.PathLike[str], *, video: Any = None) -> None:
+        """Write one HTML page that needs nothing else: scores, timeline, frames, what was run, facts of the model."""
+        from zoo.pictures.report import save
+
+        save(self, path, video)
+
     def _repr_html_(self) -> str:
         """Shown by notebooks."""
-        title = f"<b>{html.escape(self.video)}</b> · {html.escape(self._made_by())}"
-        if self.error is not None:
-            return f"<p>{title}<br>{html.escape(f'{type(self.error).__name__}: {self.error}')}</p>"
-        bar = '<div style="background:#4c78a8;height:0.8em;width:{:.0f}px"></div>'
-        rows = [(s.label, f"{s.score:.3f}", bar.format(160 * max(0.0, s.score))) for s in self.top]
-        rows += [(s.label, f"{s.score:.3f}", f"{s.start_s:.1f} - {s.end_s:.1f} s") for s in self.segments]
-        cells = "".join(f"<tr><td>{html.escape(a)}</td><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows)
-        return f"<p>{title} · {self.duration_s:.1f} s</p><table>{cells}</table>"
+        from zoo.pictures.report import inline
+
+        return inline(self)
+
+    def _repr_png_(self) -> bytes | None:
+        """Shown by notebooks that show no HTML; None where the frames cannot be read again."""
+        from zoo.pictures.sheet import png
+
+        return png(self)
 
     def _made_by(self) -> str:
         return f"{self.model}.{self.weights}" if self.weights else f"{self.model} (random weights)"
@@ -119,8 +192,12 @@ def run(
     fps: float | None = None,
 ) -> Prediction:
     """See `zoo.predict`."""
-    if not isinstance(top_k, Integral) or top_k < 1:
-        raise SpecError(f"top_k={top_k!r}", hint="it is a whole number of at least 1")
+    check_top_k(top_k)
+    if getattr(model, "num_classes", None) == 0:
+        raise SpecError(
+            f"{_who(model)['model']} has no classifier, so that there is nothing to predict",
+            hint="zoo.embed gives its features; num_classes=N makes a new, untrained classifier",
+        )
     protocol = protocol_of(model)
     footage = open_footage(video, fps=fps)
     spans = None if window is None and stride is None else sliding(footage.duration_s, window, stride)
@@ -130,18 +207,36 @@ def run(
             scored.append((found.start_s, found.end_s, aggregate(over_views(model, found, model), protocol)))
             repeated |= found.repeated
     scores = torch.stack([window_scores for _, _, window_scores in scored]).mean(0)
-    labels = _labels(model, len(scores))
-    best = scores.topk(min(int(top_k), len(scores)))
-    return Prediction(
+    return answer(
+        model,
+        scores,
+        top_k,
         video=name_of(video),
-        **_who(model),
         duration_s=footage.duration_s,
-        top=[Score(labels[i], float(s)) for s, i in zip(best.values, best.indices, strict=True)],
-        segments=[] if spans is None else merge(scored, labels, footage.duration_s),
-        scores=scores,
+        segments=[] if spans is None else merge(scored, _labels(model, len(scores)), footage.duration_s),
         windows=[] if spans is None else scored,
         repeated=repeated,
+        executed=Executed(
+            source=os.path.abspath(video) if isinstance(video, (str, os.PathLike)) else None,  # noqa: PTH100
+            n_frames=len(footage.time_s),
+            fps=footage.fps,
+            protocol=protocol,
+            views=views,
+        ),
     )
+
+
+def answer(model: VideoModel, scores: Tensor, top_k: int, **facts: Any) -> Prediction:
+    """The Prediction that these scores `[K]` make; `facts` are its other fields."""
+    labels = _labels(model, len(scores))
+    best = scores.topk(min(int(top_k), len(scores)))
+    top = [Score(labels[i], float(s)) for s, i in zip(best.values, best.indices, strict=True)]
+    return Prediction(**_who(model), top=top, scores=scores, labels=labels, **facts)
+
+
+def check_top_k(top_k: int) -> None:
+    if not isinstance(top_k, Integral) or top_k < 1:
+        raise SpecError(f"top_k={top_k!r}", hint="it is a whole number of at least 1")
 
 
 def failed(model: VideoModel, video: Any, error: ZooError) -> Prediction:

@@ -156,8 +156,9 @@ def case_id(spec: ModelSpec, check: Check) -> str:
 
 def _specs(record: registry.PluginRecord, models: Sequence[str] | None) -> list[ModelSpec]:
     if models is not None:
-        prefix = "" if record.builtin and ModelSpec.WILDCARD not in record.models else f"{record.name}/"
-        return [registry.default.info(f"{prefix}{name}") for name in models]
+        described = {name: spec.full_name for name, spec in record.models.items() if not spec.is_namespace}
+        elsewhere = "" if record.builtin and ModelSpec.WILDCARD not in record.models else f"{record.name}/"
+        return [registry.default.info(described.get(name, f"{elsewhere}{name}")) for name in models]
     found = [spec for spec in record.models.values() if not spec.is_namespace]
     if not found:
         anything = "makes models for any name" if record.models else "describes no models"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from zoo.cli import main
-
 if __name__ == "__main__":
+    from zoo.cli import main
+
     main(["train", *sys.argv[1:]])

@@ -120,20 +120,8 @@ def iter_views(
 
     Windows are sorted by start. Frames are dropped as soon as no window to come needs them.
     """
-    clips, crops = _counts(preprocessing, views)
     spans = [(0.0, footage.duration_s)] if windows is None else list(windows)
-    plans = [
-        sampling.plan(
-            preprocessing,
-            footage.time_s,
-            fps=footage.fps,
-            duration_s=footage.duration_s,
-            clips=clips,
-            start_s=None if windows is None else start,
-            end_s=None if windows is None else end,
-        )
-        for start, end in spans
-    ]
+    plans, crops = plan_views(preprocessing, footage, views=views, windows=windows)
     last_use = {i: w for w, plan in enumerate(plans) for indices in plan for i in indices}
     held: dict[int, Pixels] = {}
     arriving = footage.frames(sorted(last_use), preprocessing)
@@ -144,6 +132,31 @@ def iter_views(
             held[frame.index] = frame.data
         yield Views(preprocessing, {i: held[i] for i in needed}, plan, crops, span)
         held = {i: frame for i, frame in held.items() if last_use[i] > w}
+
+
+def plan_views(
+    preprocessing: Preprocessing,
+    footage: Footage,
+    *,
+    views: ViewsOption = "card",
+    windows: Sequence[tuple[float, float]] | None = None,
+) -> tuple[list[list[list[int]]], int]:
+    """(the frame numbers of each clip of the video, or of each window of it; crops of each clip). Decodes nothing."""
+    clips, crops = _counts(preprocessing, views)
+    spans = [(None, None)] if windows is None else windows
+    plans = [
+        sampling.plan(
+            preprocessing,
+            footage.time_s,
+            fps=footage.fps,
+            duration_s=footage.duration_s,
+            clips=clips,
+            start_s=start,
+            end_s=end,
+        )
+        for start, end in spans
+    ]
+    return plans, crops
 
 
 def protocol_of(thing: Any) -> Preprocessing:

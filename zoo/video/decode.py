@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
+import av.stream
 import numpy as np
 import numpy.typing as npt
 
@@ -109,8 +111,15 @@ class Decoded:
 class Decode:
     """One pass over a video. Iterate to get frames; `damage`, `n_packets` and `n_frames` tell what happened so far."""
 
-    def __init__(self, video: OpenVideo) -> None:
-        self.video = video
+    def __init__(
+        self,
+        video: OpenVideo,
+        *,
+        beside: Sequence[av.stream.Stream] = (),
+        take: Callable[[av.Packet[Any]], None] | None = None,
+    ) -> None:
+        """beside, take: other streams of the file, and what gets their packets as they come."""
+        self.video, self.beside, self.take = video, beside, take
         self.clock = Clock(video.stream, video.container.format.name)
         self.damage: list[Damage] = []
         self.n_packets = self.n_frames = 0
@@ -140,7 +149,7 @@ class Decode:
 
     def packets(self) -> Iterator[av.Packet[av.VideoStream] | None]:
         """Every packet that holds something, then None, which makes the decoder give what it still holds."""
-        packets = self.video.container.demux(self.video.stream)
+        packets = self.video.container.demux(self.video.stream, *self.beside)
         while True:
             try:
                 packet = next(packets, None)
@@ -152,6 +161,9 @@ class Decode:
             if packet is None:
                 break
             if not packet.size:  # the end, or a dropped frame; given to the decoder it would mean the end
+                continue
+            if self.take and packet.stream is not self.video.stream:
+                self.take(packet)
                 continue
             self.n_packets += 1
             self.video.guard.spend(max(self.n_packets, self.n_frames), packet.size)

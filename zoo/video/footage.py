@@ -37,12 +37,17 @@ def open_footage(video: Any, *, fps: float | None = None) -> Footage:
 
     fps: frames per second of an array or a list of images, which do not know it. Raises VideoError.
     """
-    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, Url)) or hasattr(video, "read"):
+    if is_file(video):
         return _File(video)
     frames, name = _as_array(video)
     if not isinstance(fps, Real) or not LEAST_FPS <= fps <= MOST_FPS:
         raise VideoError(f"{name} has no frame rate of its own, and fps={fps!r}", hint="pass fps=30, or what it is")
     return _Array(frames, name, float(fps))
+
+
+def is_file(video: Any) -> bool:
+    """Whether this is a container to be decoded, rather than frames."""
+    return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview, Url)) or hasattr(video, "read")
 
 
 def is_several(video: Any) -> bool:

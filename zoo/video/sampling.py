@@ -208,14 +208,14 @@ _RAW: dict[str, Callable[[int, int, int, int, float], list[Clip]]] = {
     "vjepa2_uniform": _vjepa2_uniform,
 }
 # A single clip of these covers all that the protocol looks at; for the others the middle one of three is the centre.
-_WHOLE = (
+WHOLE = (
     *("uniform", "segments_mm", "segments_mm_twice", "uniform_mm", "uniform_hf", "head_hf"),
     *("videomae_ssv2", "vjepa2_uniform"),
 )
 # Those that stretch their span by the file's own rate instead of resampling it.
 _STRETCHED = ("dense_psf", "dense_psf_offset", "subsample_ptv")
 # One clip of these is spread over the whole video.
-_SPREAD = frozenset(_WHOLE) - {"head_hf"}
+_SPREAD = frozenset(WHOLE) - {"head_hf"}
 
 
 class Sampler(Protocol):
@@ -278,7 +278,7 @@ def plan(
     count = last - first + 1 if resampled_to is None else max(math.floor((end - start) * resampled_to + EPSILON), 1)
     rate = fps / p.fps if p.fps and resampled_to is None else 1.0
     centre = clips == "centre"
-    number = (1 if p.sampler in _WHOLE else 3) if centre else p.clips if clips is None else clips
+    number = (1 if p.sampler in WHOLE else 3) if centre else p.clips if clips is None else clips
     if not isinstance(number, int):
         raise SpecError(f"clips={clips!r}", hint="clips is a number, 'centre', or None for the protocol's own")
     sampled = SAMPLERS[p.sampler](

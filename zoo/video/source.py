@@ -27,6 +27,8 @@ from zoo.video.url import Device, Url
 # Demuxers of real containers. Those of playlists (hls, concat, sdp, ...) are left out: they open what they name.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,ivf,mjpeg,rm,mpegvideo,m4v"
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
+# By default FFmpeg looks at up to five seconds of what it cannot wind back before it gives the first frame.
+AT_ONCE = {"analyzeduration": "500000"}  # microseconds
 
 CONVERT = "check that it plays elsewhere, or convert it with `ffmpeg -i INPUT -c:v libx264 out.mp4`"
 PATHS = "strings are local paths; to let zoo download a video, pass zoo.video.Url('https://...')"
@@ -113,19 +115,24 @@ def open_video(
     with ExitStack() as stack:
         name, readable = resolve(src, limits, stack, live=live)
         stack.enter_context(translated(name, readable))
-        device = isinstance(src, Device)
         container = stack.enter_context(
             av.open(
                 readable,
                 "r",
-                format=src.format if device else None,
-                options=dict(src.options) if device else OPTIONS,
+                format=src.format if isinstance(src, Device) else None,
+                options=_options(src, readable),
                 metadata_errors="replace",  # titles are not always the UTF-8 that they should be
                 timeout=(limits.timeout_s, limits.timeout_s),
             )
         )
         guard = Guard(name, limits, started)
         yield OpenVideo(container, _video_stream(container, guard, threads), name, guard)
+
+
+def _options(src: Any, readable: Any) -> dict[str, str]:
+    if isinstance(src, Device):
+        return dict(src.options)
+    return OPTIONS | AT_ONCE if isinstance(readable, _Pipe) else OPTIONS
 
 
 def _video_stream(container: av.container.InputContainer, guard: Guard, threads: int) -> av.VideoStream:

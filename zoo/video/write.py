@@ -45,7 +45,7 @@ def write_video(
     such frames are written as yuv444p, unchanged in size, which some players refuse. Crop to even sizes for those.
     """
     rate = _rate(fps)
-    with _destination(dst) as (name, target, suffix):
+    with destination(dst) as (name, target, suffix):
         kind = suffix or format
         codec = codec or CODECS.get(kind, "libx264")
         pictures = _pictures(frames, name)
@@ -61,7 +61,7 @@ def write_video(
             stream = container.add_stream(codec, rate=rate, options=_options(options, crf))
             assert isinstance(stream, av.VideoStream)
             stream.width, stream.height = width, height
-            stream.pix_fmt = pix_fmt or _pix_fmt(codec, height, width)
+            stream.pix_fmt = pix_fmt or pix_fmt_of(codec, height, width)
             if codec in EVEN_ONLY and (height % 2 or width % 2) and stream.pix_fmt == "yuv420p":
                 raise VideoError(
                     f"{name}: {codec} cannot write {width}x{height} as yuv420p",
@@ -111,7 +111,7 @@ def _rate(fps: float | Fraction) -> Fraction:
     return rate
 
 
-def _pix_fmt(codec: str, height: int, width: int) -> str:
+def pix_fmt_of(codec: str, height: int, width: int) -> str:
     odd = codec in EVEN_ONLY and (height % 2 or width % 2)
     return "yuv444p" if odd else PIXELS.get(codec, "yuv420p")
 
@@ -121,7 +121,7 @@ def _options(options: Mapping[str, str] | None, crf: float | None) -> dict[str, 
 
 
 @contextmanager
-def _destination(dst: Any) -> Iterator[tuple[str, Any, str]]:
+def destination(dst: Any) -> Iterator[tuple[str, Any, str]]:
     """(name for messages, what av opens, suffix). A file is written under another name, then renamed."""
     if callable(getattr(dst, "write", None)):
         yield f"<{type(dst).__name__}>", dst, ""

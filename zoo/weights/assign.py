@@ -37,7 +37,7 @@ def load_into(
     source: Mapping[str, Tensor] | None = None
     shapes, what = file.shapes, f"{file.path} does not fit {name}"
     if layouts and shapes.keys() != wanted.keys():
-        layout, source = converted({key: file.tensor(key) for key in shapes}, layouts, what, wanted)
+        layout, source = converted({key: file.tensor(key) for key in shapes}, layouts, what, wanted, model)
         shapes = {key: tuple(tensor.shape) for key, tensor in source.items()}
         what = f"{file.path}, read as layout {layout!r}, does not fit {name}"
     compare({key: tuple(t.shape) for key, t in wanted.items()}, shapes, what)

@@ -1,29 +1,45 @@
 """Files that name their tensors in another way than the model: recognised by their keys, and converted.
 
 A layout is a function that takes {name: tensor} as published and returns it in the model's names, or None if the file
-is not of its kind. What it returns has to fit to the last key, like any file.
+is not of its kind. One with a second parameter, `model`, is given the model too, and what it raises of zoo's errors is
+the last word. What it returns has to fit to the last key, like any file.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from zoo.errors import PluginError, WeightsMismatch
+from zoo.errors import PluginError, WeightsMismatch, ZooError
 
 
 def converted(
-    tensors: Mapping[str, Tensor], layouts: Mapping[str, str], what: str, wanted: Mapping[str, Any]
+    tensors: Mapping[str, Tensor],
+    layouts: Mapping[str, str],
+    what: str,
+    wanted: Mapping[str, Any],
+    model: nn.Module | None = None,
 ) -> tuple[str, dict[str, Tensor]]:
-    """The first layout that takes a file's tensors, and these in the model's names. Raises WeightsMismatch."""
+    """The first layout that takes a file's tensors, and these in the model's names. Raises WeightsMismatch.
+
+    Layouts that want the model are left out where there is none.
+    """
     refusals = []
     for layout, reference in layouts.items():
+        function = layout_function(reference)
+        also = {"model": model} if "model" in inspect.signature(function).parameters else {}
+        if also and model is None:
+            refusals.append(f"{layout} (not without the model)")
+            continue
         try:
-            found = layout_function(reference)(dict(tensors))
+            found = function(dict(tensors), **also)
         except (KeyError, ValueError, RuntimeError) as foreign:  # a file of another kind, or one with a piece missing
+            if also and isinstance(foreign, ZooError):
+                raise type(foreign)(f"{what}: {foreign.args[0]}", hint=foreign.hint) from foreign
             refusals.append(f"{layout} ({type(foreign).__name__}: {str(foreign)[:80]})")
             continue
         if found is None:

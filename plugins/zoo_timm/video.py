@@ -1,0 +1,229 @@
+"""An image network of timm's on every frame of a clip, and a head over time.
+
+The frames of a batch of clips are one batch of images, as much of it at a time as fits a bound: a long clip takes
+little more memory than a short one, and in evaluation mode the result does not depend on the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import zoo
+from zoo.errors import GeometryError, SpecError
+from zoo_timm import images, mixing
+from zoo_timm.heads import temporal_head
+
+# Bytes of frames that go through the network at once in evaluation: 8 of 224x224 on a CPU, where more is not faster.
+AT_ONCE = {"cpu": 5 << 20}
+ELSEWHERE = 40 << 20
+
+
+class FrameModel(zoo.VideoModel):
+    """`backbone` is timm's network without its classifier. `forward_features` gives `[B, T, D]`, one row per frame."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        *,
+        width: int,
+        arch: str,
+        clip: mixing.ClipLength | None = None,
+        frame_chunk: int | None = None,
+        freeze_bn: bool = False,
+        dropout: float = 0.0,
+        num_classes: int = 0,
+    ) -> None:
+        super().__init__()
+        self.arch, self.tag = arch, ""
+        self.image_options: dict[str, Any] = {}
+        self.backbone, self.temporal = backbone, head
+        self.clip, self.frame_chunk = clip, frame_chunk
+        self.num_features = width
+        self.dropout = nn.Dropout(dropout)
+        self.reset_classifier(num_classes)
+        self.freeze_bn = freeze_bn
+        for norm in images.batch_norms(backbone) if freeze_bn else ():
+            norm.requires_grad_(False)
+        self.train()
+
+    # --- the contract ------------------------------------------------------------------------------------------------
+
+    def stages(self) -> dict[str, nn.Module]:
+        return {"backbone": self.backbone, "temporal": self.temporal}
+
+    def forward_features(self, clip: Tensor) -> Tensor:
+        """timm's own features of every frame, `[B, T, D]`."""
+        rows = [images.pooled(self._run_images(self.backbone, frames)) for frames in self._chunks(clip)]
+        features = rows[0] if len(rows) == 1 else torch.cat(rows)
+        return features.unflatten(0, (clip.shape[0], clip.shape[2]))
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        row = self.temporal(features)
+        return row if pre_logits else self.fc(self.dropout(row))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        like = next(self.backbone.parameters())
+        width = self.temporal.out_features
+        new = nn.Linear(width, num_classes, device=like.device, dtype=like.dtype) if num_classes else nn.Identity()
+        self.fc = new
+
+    def forward_intermediates(self, clip: Tensor, indices: Sequence[int] | int | None = None) -> list[Tensor]:
+        """Maps `[B, C, T, H', W']` of timm's own `forward_intermediates`, whose `indices` these are."""
+        if not hasattr(self.backbone, "forward_intermediates"):
+            raise SpecError(f"timm's {self.arch} gives no intermediate maps", hint="use forward_features")
+        chunks = [
+            self._run_images(
+                lambda frames: self.backbone.forward_intermediates(
+                    frames, indices=indices, intermediates_only=True, output_fmt="NCHW"
+                ),
+                frames,
+            )
+            for frames in self._chunks(clip)
+        ]
+        shape = clip.shape[0], clip.shape[2]
+        return [torch.cat(maps).unflatten(0, shape).transpose(1, 2) for maps in zip(*chunks, strict=True)]
+
+    def layer_groups(self) -> dict[str, list[str]]:
+        """timm's own groups of its layers, then the head over time and the classifier."""
+        groups: dict[str, list[str]] = {}
+        names = [name for name, _ in self.backbone.named_parameters()]
+        if hasattr(self.backbone, "group_matcher"):
+            from timm.models import group_parameters
+
+            found = group_parameters(self.backbone, self.backbone.group_matcher(coarse=False))
+            for layer in sorted(found):
+                groups[f"backbone.{layer}"] = [f"backbone.{name}" for name in found[layer]]
+        else:
+            groups["backbone"] = [f"backbone.{name}" for name in names]
+        groups["head"] = [name for name, _ in self.named_parameters() if not name.startswith("backbone.")]
+        return {layer: names for layer, names in groups.items() if names}
+
+    def set_grad_checkpointing(self, on: bool = True) -> None:
+        """timm's own: keep the inputs of its blocks only, and run them again in backward."""
+        self.grad_checkpointing = on
+        self.backbone.set_grad_checkpointing(on)
+
+    def train(self, mode: bool = True) -> FrameModel:
+        super().train(mode)
+        for norm in images.batch_norms(self.backbone) if self.freeze_bn else ():
+            norm.eval()
+        return self
+
+    # --- frames ------------------------------------------------------------------------------------------------------
+
+    def _chunks(self, clip: Tensor) -> Iterator[Tensor]:
+        """The frames of `[B, C, T, H, W]` as images `[N, C, H, W]`, in order: views of the clip where that is possible.
+
+        Layers that mix frames get whole clips only.
+        """
+        frames = clip.transpose(1, 2)
+        batch, length = frames.shape[:2]
+        most = self._at_once(frames)
+        if self.clip is not None:
+            self.clip.frames = length
+        if batch * length <= most:
+            yield frames.flatten(0, 1)
+        elif self.clip is not None or length <= most:
+            for clips in frames.split(max(1, most // length)):
+                yield clips.flatten(0, 1)
+        else:
+            parts = -(-length // most)
+            for one in frames:
+                yield from one.split(-(-length // parts))
+
+    def _at_once(self, frames: Tensor) -> int:
+        """How many frames go through the network together: all, while statistics of the batch are being taken."""
+        everything = frames.shape[0] * frames.shape[1]
+        if self.backbone.training and any(norm.training for norm in images.batch_norms(self.backbone)):
+            return everything
+        if self.frame_chunk is not None:
+            return self.frame_chunk
+        if self.training:
+            return everything  # what backward needs is kept anyway
+        size = frames[0, 0].numel() * frames.element_size()
+        return max(1, AT_ONCE.get(frames.device.type, ELSEWHERE) // size)
+
+    def _run_images(self, function: Any, frames: Tensor) -> Any:
+        """`function` of images. What timm cannot make sense of is said to be the frames' size, in zoo's words."""
+        if torch.compiler.is_compiling():
+            return function(frames)
+        try:
+            return function(frames)
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, ValueError) as refused:
+            height, width = frames.shape[-2:]
+            made_for = self.image_options["size"]
+            if (height, width) == made_for or self.geometry is None:
+                raise
+            raise GeometryError(
+                f"timm's {self.arch} takes no frames of {height}x{width}: {str(refused).partition(chr(10))[0]}",
+                hint=f"it is made for {made_for[0]}x{made_for[1]}; zoo.load_clips(model, video) gives clips that fit",
+            ) from refused
+
+
+def frame_model(
+    *,
+    arch: str,
+    tag: str = "",
+    num_classes: int = 400,
+    temporal: str = "mean",
+    temporal_options: Mapping[str, Any] | None = None,
+    shift: bool = False,
+    inflate: int = 0,
+    img_size: int | Sequence[int] | None = None,
+    in_chans: int = 3,
+    frame_chunk: int | None = None,
+    freeze_bn: bool = False,
+    drop_rate: float = 0.0,
+    drop_path_rate: float | None = None,
+    least: int = 1,
+    multiple: int = 1,
+) -> FrameModel:
+    """A video model from timm's `arch`.
+
+    tag: of timm's weights, which may differ in size from each other. temporal: the head over time, a name in
+    `zoo_timm.heads.HEADS`; temporal_options: of the head, such as {"hidden": 256}.
+    shift: temporal shift in the residual blocks. inflate: frames that convolutions look at, 0 for none.
+    img_size: pixels, for architectures that are built for one size. in_chans: channels of a frame.
+    frame_chunk: frames through the network at once in evaluation; None chooses by their size. freeze_bn: batch norms
+    keep statistics and weights. drop_rate: before the classifier. drop_path_rate: of timm's blocks.
+    least, multiple: sides that an architecture without a fixed size takes, as measured by tools/timm_index.py.
+    Raises SpecError for options that the architecture does not have.
+    """
+    if frame_chunk is not None and frame_chunk < 1:
+        raise SpecError(f"frame_chunk={frame_chunk!r}", hint="a number of frames of at least 1")
+    if shift and inflate:
+        raise SpecError("shift and inflate together", hint="choose one")
+    size = tuple(img_size) if isinstance(img_size, Sequence) else img_size
+    options = {"img_size": size, "in_chans": in_chans, "drop_path_rate": drop_path_rate}
+    if in_chans == 3:
+        del options["in_chans"]
+    stated = images.config(arch, tag)
+    network = images.without_classifier(images.image_network(arch, tag, **options))
+    made_for = images.input_size(stated, size)
+    width = images.probed_width(network, in_chans, made_for)
+    clip = mixing.add_shift(network, arch) if shift else mixing.inflate(network, arch, inflate) if inflate else None
+    model = FrameModel(
+        network,
+        temporal_head(temporal, width, temporal_options or {}),
+        width=width,
+        arch=arch,
+        clip=clip,
+        frame_chunk=frame_chunk,
+        freeze_bn=freeze_bn,
+        dropout=drop_rate,
+        num_classes=num_classes,
+    )
+    model.tag, model.image_options = tag, {"options": options, "size": made_for, "inflate": inflate}
+    if size is not None or (stated and stated.fixed_input_size):
+        model.geometry = zoo.Geometry(channels=in_chans, size=made_for)
+    else:
+        model.geometry = zoo.Geometry(channels=in_chans, min_size=least, size_multiple=multiple)
+    return model

@@ -1,0 +1,90 @@
+"""The examples at the end of each command's help. A test reads every line with the command's own parser."""
+
+from __future__ import annotations
+
+EXAMPLES = {
+    "list": """
+        zoo list                                      every model
+        zoo list "*18*" --pretrained                  weights of those with 18 in their name
+        zoo list --family cnn --streaming --json      for programs
+    """,
+    "info": """
+        zoo info r3d_18
+        zoo info r2plus1d_tiny.camera_motion --json
+    """,
+    "card": """
+        zoo card r2plus1d_tiny.camera_motion
+        zoo card x3d_s > README.md                    the Markdown itself
+    """,
+    "plugins": """
+        zoo plugins                                   who brings models, and who is broken
+        zoo plugins --verbose                         with whole tracebacks
+    """,
+    "predict": """
+        zoo predict my_video.mp4
+        zoo predict my_video.mp4 --window 1 --stride 0.5 --report my_video.html
+        zoo predict my_video.mp4 --overlay labelled.mp4 --sheet frames.png
+        zoo predict *.mp4 --json > answers.jsonl
+        zoo predict *.mp4 --report reports            a page for each, in an existing folder
+    """,
+    "embed": """
+        zoo embed *.mp4 -o features.safetensors
+        zoo embed my_video.mp4 -o per_frame.safetensors --level frame
+    """,
+    "frames": """
+        zoo frames my_video.mp4 -o frames -n 8
+        zoo frames my_video.mp4 -o frames --every 0.5 --size 256 --format jpg
+        zoo frames my_video.mp4 -o frames --at 0,1.5,3
+    """,
+    "demo": """
+        zoo demo
+        zoo demo --motion zoom_in -o zoom.mp4
+    """,
+    "train": """
+        zoo train r2plus1d_tiny videos runs/first --epochs 20
+        zoo train r2plus1d_tiny.camera_motion clips.csv runs/second --lr 3e-4 --layer-decay 0.8
+        zoo train --config runs/first/settings.toml   goes on where it stopped
+    """,
+    "download": """
+        zoo download videomae_base.k400
+        zoo download hf-hub:owner/repo@revision
+    """,
+    "convert": """
+        zoo convert r3d_18.k400
+        zoo convert SLOW_8x8_R50.pyth out.safetensors --model slow_r50
+    """,
+    "cache": """
+        zoo cache                                     what was fetched, and for which models
+        zoo cache --json
+        zoo cache prune                               delete what no model uses
+    """,
+    "new": """
+        zoo new acme
+        zoo new acme --family-style cnn --output plugins
+    """,
+    "check": """
+        zoo check acme
+        zoo check acme --model acme/net_s --json
+    """,
+    "publish": """
+        zoo publish r3d_18.k400 --repo you/r3d --dry-run
+        zoo publish ./my_model --repo you/my-model --public --license apache-2.0
+    """,
+    "doctor": """
+        zoo doctor                                    what is here, and what is slow or broken
+        zoo doctor --json                             to put into a bug report
+    """,
+    "completion": """
+        eval "$(zoo completion bash)"                 in ~/.bashrc
+        eval "$(zoo completion zsh)"                  in ~/.zshrc
+        zoo completion fish > ~/.config/fish/completions/zoo.fish
+    """,
+}
+
+
+def epilog(name: str) -> str | None:
+    """The examples of a command as click shows them: line by line."""
+    if name not in EXAMPLES:
+        return None
+    lines = [line.strip() for line in EXAMPLES[name].strip().splitlines()]
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])

@@ -1,0 +1,88 @@
+"""Where `zoo predict` puts pictures: into the file that was named, or for several videos into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.errors import SpecError, ZooError
+
+DEFAULT_SUFFIX = {"report": ".html", "overlay": ".mp4", "sheet": ".png"}
+METHODS: dict[str, Callable[[Any, Path], None]] = {
+    "report": lambda prediction, path: prediction.save(path),
+    "overlay": lambda prediction, path: prediction.overlay(path),
+    "sheet": lambda prediction, path: prediction.contact_sheet().save(path),
+}
+ABOUT = {
+    "report": "Write a web page about the answer, which needs nothing else: scores, frames, what was run.",
+    "overlay": "Write the video with its labels in the picture, its sound unchanged.",
+    "sheet": "Write a picture of the frames that the model saw.",
+}
+
+
+def picture_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--report, --overlay and --sheet."""
+    for name, about in reversed(ABOUT.items()):
+        kind = click.Path(path_type=Path)
+        command = click.option(f"--{name}", metavar="FILE", type=kind, help=f"{about} Or a folder.")(command)
+    return command
+
+
+class Pictures:
+    """The files to write for each video. Made, and so checked, before anything is predicted."""
+
+    def __init__(self, videos: Sequence[str], wanted: dict[str, Path | None]) -> None:
+        self.wanted = {name: path for name, path in wanted.items() if path is not None}
+        self.stems = _distinct([Path(video).stem or "video" for video in videos])
+        for name, path in self.wanted.items():
+            if path.is_dir():
+                continue
+            if len(videos) > 1:
+                raise click.BadParameter(f"{str(path)!r} is no folder, and there are several videos", param_hint=name)
+            if not path.parent.is_dir():
+                raise click.BadParameter(f"the folder {str(path.parent)!r} does not exist", param_hint=name)
+            if not _fits(name, path):
+                raise click.BadParameter(f"{str(path)!r}: its suffix is not one of {_suffixes(name)}", param_hint=name)
+
+    def write(self, position: int, prediction: Any) -> bool:
+        """All that is wanted of the video at this position; False if some of it could not be written."""
+        good = True
+        for name, path in self.wanted.items():
+            file = path / f"{self.stems[position]}{DEFAULT_SUFFIX[name]}" if path.is_dir() else path
+            try:
+                if not hasattr(prediction, "contact_sheet"):
+                    raise SpecError(f"{prediction.model} gives nothing to draw", hint="take a model that classifies")
+                METHODS[name](prediction, file)
+            except (ZooError, OSError) as error:
+                good = False
+                click.echo(f"Error: --{name}: {error}", err=True)
+            else:
+                click.echo(f"{name}: {file}", err=True)
+        return good
+
+
+def _suffixes(name: str) -> str:
+    return {"report": ".html, .htm", "sheet": ".png, .jpg, .jpeg, .webp", "overlay": ".mp4, .mkv, .mov, .webm, ..."}[
+        name
+    ]
+
+
+def _fits(name: str, path: Path) -> bool:
+    return bool(path.suffix) and (name == "overlay" or path.suffix.lower() in _suffixes(name).split(", "))
+
+
+def _distinct(stems: list[str]) -> list[str]:
+    """The same names, numbered where they would meet."""
+    taken: set[str] = set()
+    found = []
+    for stem in stems:
+        name, count = stem, 1
+        while name.casefold() in taken:
+            count += 1
+            name = f"{stem}-{count}"
+        taken.add(name.casefold())
+        found.append(name)
+    return found
