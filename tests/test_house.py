@@ -18,7 +18,7 @@ FAMILIES = sorted(p.name for p in (ROOT / "plugins").iterdir() if (p / "__init__
 
 # From the ground up. A module may import at its top what stands in a row before its own, or in the same row.
 LAYERS = [
-    ["errors", "licenses"],
+    ["errors", "licenses", "processes"],
     ["plain"],
     ["spec"],
     ["hooks"],
@@ -28,11 +28,12 @@ LAYERS = [
     ["contract"],
     ["factory"],
     ["cost"],
-    ["tasks", "convert"],
-    ["streaming"],
+    ["tasks", "convert", "data"],
+    ["streaming", "evaluate"],
     ["testing", "scaffold", "cards", "doctor"],
     ["pictures"],
     ["publishing"],
+    ["train"],
     ["cli"],
     ["__main__"],
 ]

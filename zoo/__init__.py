@@ -15,6 +15,7 @@ from zoo.errors import ZooError
 from zoo.hooks import hookimpl
 from zoo.registry import default
 from zoo.spec import Geometry, Metric, ModelSpec, Preprocessing, Weights
+from zoo.train import train
 
 if TYPE_CHECKING:
     from zoo import synth, testing, video
@@ -79,6 +80,7 @@ __all__ = [
     "register",
     "synth",
     "testing",
+    "train",
     "video",
 ]
 

@@ -96,5 +96,13 @@ class WeightsMismatch(WeightsError, ValueError):
     """A sound file whose keys, shapes or labels are not those of the model."""
 
 
+class DataError(ZooError, ValueError):
+    """Videos with labels that cannot be used: unreadable files, labels that contradict each other, and such."""
+
+
+class TrainingError(ZooError):
+    """A training that cannot begin, go on from where it stopped, or lead anywhere."""
+
+
 class PublishError(ZooError):
     """Something in the way of publishing; nothing was uploaded unless the text says so."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from zoo import ZooError, __version__
-from zoo.cli import authors, catalogue, health, names, publishing, videos, weights
+from zoo.cli import authors, catalogue, health, names, publishing, training, videos, weights
 from zoo.cli.examples import epilog
 from zoo.errors import VideoError
 
@@ -59,19 +60,19 @@ def commands() -> None:
     """
 
 
-for part in (catalogue, videos, weights, authors, publishing, health, names):
+for part in (catalogue, videos, weights, training, authors, publishing, health, names):
     for command in part.COMMANDS:
         command.epilog = epilog(command.name or "")
         commands.add_command(command)
 
 
-def main() -> None:
-    """Run the command line."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; without arguments, with those of the process."""
     warnings.showwarning = _one_line
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a pipe may not know every character of a name or of a bar
-    sys.exit(commands())
+    sys.exit(commands(arguments, prog_name="zoo" if arguments else None))
 
 
 def _one_line(message: Warning | str, *args: Any, **kwargs: Any) -> None:

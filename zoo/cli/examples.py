@@ -40,6 +40,11 @@ EXAMPLES = {
         zoo demo
         zoo demo --motion zoom_in -o zoom.mp4
     """,
+    "train": """
+        zoo train r2plus1d_tiny videos runs/first --epochs 20
+        zoo train r2plus1d_tiny.camera_motion clips.csv runs/second --lr 3e-4 --layer-decay 0.8
+        zoo train --config runs/first/settings.toml   goes on where it stopped
+    """,
     "download": """
         zoo download videomae_base.k400
         zoo download hf-hub:owner/repo@revision

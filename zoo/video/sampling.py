@@ -6,6 +6,7 @@ frame times of a file: it resamples by time where the protocol asks for a rate, 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import struct
@@ -230,6 +231,8 @@ WHOLE = (
 )
 # Those that stretch their span by the file's own rate instead of resampling it.
 _STRETCHED = ("dense_psf", "dense_psf_offset", "subsample_ptv")
+# One clip of these is spread over the whole video.
+_SPREAD = frozenset(WHOLE) - {"head_hf"}
 
 
 class Sampler(Protocol):
@@ -283,11 +286,7 @@ def plan(
     if start_s is not None or end_s is not None:
         start, end = max(start_s or 0.0, start), min(end if end_s is None else end_s, max(end, time_s[-1]))
         if start >= end:
-            raise VideoError(
-                f"nothing is shown from {start_s} s to {end_s} s",
-                hint=f"the video lasts {duration_s or time_s[-1] + 1 / fps:.2f} s",
-                reason="empty window",
-            )
+            raise _empty(start_s, end_s, duration_s or time_s[-1] + 1 / fps)
         first = at_times(time_s, [start])[0]
         last = max(bisect_left(time_s, end - EPSILON) - 1, first)
     # Only the number of frames at the protocol's rate is computed here, never all of their times: it can be far larger
@@ -307,6 +306,47 @@ def plan(
     if resampled_to is None:
         return [[first + i for i in clip] for clip in sampled]
     return [at_times(time_s, (start + i / resampled_to for i in clip)) for clip in sampled]
+
+
+def random_clip(
+    preprocessing: Preprocessing,
+    time_s: Sequence[float],
+    rng: random.Random,
+    *,
+    fps: float,
+    duration_s: float,
+    span: tuple[float, float] | None = None,
+    speed: float = 1.0,
+) -> Clip:
+    """The frames of one clip for training: as the protocol takes them, but from a place that `rng` draws.
+
+    Protocols that spread a clip over the whole video take a frame anywhere in each of its parts, as TSN does.
+    span: (start_s, end_s) to stay within. speed: the clip runs so many times as fast.
+    """
+    p = preprocessing
+    start, end = (0.0, duration_s) if span is None else (max(span[0], 0.0), min(span[1], duration_s))
+    if start >= end:
+        raise _empty(start, end, duration_s)
+    if p.sampler in _SPREAD:
+        first = at_times(time_s, [start])[0]
+        last = max(bisect_left(time_s, end - EPSILON) - 1, first)
+        return [first + i for i in tsn(last - first + 1, p.num_frames, rng=rng)]
+    rate = (p.fps or fps) / speed
+    length = p.num_frames * p.stride / rate
+    if end - start > length:
+        start += rng.random() * (end - start - length)
+        end = start + length
+    if speed != 1.0:
+        p = dataclasses.replace(p, fps=rate)
+    return plan(p, time_s, fps=fps, duration_s=duration_s, clips=1, start_s=start, end_s=end)[0]
+
+
+def _empty(start_s: float | None, end_s: float | None, duration_s: float) -> VideoError:
+    return VideoError(
+        f"nothing is shown from {start_s} s to {end_s} s",
+        hint=f"the video lasts {duration_s:.2f} s",
+        reason="empty window",
+    )
 
 
 def _rate(time_s: Sequence[float], duration_s: float | None, fallback: float | None) -> float:

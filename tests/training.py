@@ -1,0 +1,71 @@
+"""What the tests of training share: a folder of small encoded videos whose classes a tiny network can tell apart."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import zoo
+
+ROOT = Path(__file__).parent.parent
+COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+PROTOCOL = {"num_frames": 4, "fps": 8, "resize": [20, 20], "mean": [0.4, 0.4, 0.4], "std": [0.3, 0.3, 0.3], "clips": 2}
+
+
+def write_clip(path: Path, colour: tuple[int, int, int], seed: int, frames: int = 12) -> None:
+    """A square of that colour that moves over noise."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 90, (frames, 32, 40, 3), dtype=np.uint8)
+    y, x = rng.integers(0, 12, 2)
+    for t in range(frames):
+        pixels[t, y : y + 16, x + t : x + t + 16] = colour
+    path.parent.mkdir(parents=True, exist_ok=True)
+    zoo.video.write_video(path, pixels, fps=12)
+
+
+def class_folders(root: Path, each: int = 6) -> Path:
+    """One folder for each colour, with `each` videos."""
+    for c, (name, colour) in enumerate(COLOURS.items()):
+        for i in range(each):
+            write_clip(root / name / f"{i}.mp4", colour, 100 * c + i)
+    return root
+
+
+def settings(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    """A training of r2plus1d_tiny, made still smaller, that takes a second."""
+    small = {
+        "model": "r2plus1d_tiny",
+        "data": str(data),
+        "out": str(out),
+        "model_options": {"widths": [4, 6], "dropout": 0.1},
+        "protocol": PROTOCOL,
+        "batch_size": 6,
+        "steps": 6,
+        "lr": 0.01,
+        "workers": 0,
+        "val_fraction": 0.34,
+        "license": "apache-2.0",
+    }
+    return small | changes
+
+
+def quietly(text: str) -> None:
+    pass
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path]), "OMP_NUM_THREADS": "1"}
+
+
+def start(config: Path, *options: str, processes: int = 0) -> subprocess.Popen[str]:
+    """`python -m zoo.train --config ...`, or the same under torchrun."""
+    launch = [sys.executable, "-m"]
+    if processes:
+        launch += ["torch.distributed.run", "--nproc-per-node", str(processes), "--standalone", "-m"]
+    command = [*launch, "zoo.train", "--config", str(config), *options]
+    return subprocess.Popen(command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

@@ -1,0 +1,57 @@
+"""What is learned from and what is measured on, checked before anything else happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from zoo.data import Listing, Sample, check, read_listing, split
+from zoo.data.checks import some
+from zoo.errors import DataError
+from zoo.train.settings import Settings
+
+
+@dataclass(frozen=True)
+class Material:
+    """labels: sorted. digest: of all names and labels, in order. left_out: videos that cannot be read, and why."""
+
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    labels: tuple[str, ...]
+    left_out: dict[str, str]
+    source: str
+
+    @property
+    def digest(self) -> str:
+        """The same data, wherever they lie, have the same."""
+        lines = [f"{sample.name}\t{sample.label}" for sample in (*self.train, *self.val)]
+        return sha256("\n".join(lines).encode()).hexdigest()
+
+    def describe(self) -> str:
+        """For the card; says nothing of where the data lie."""
+        return f"{len(self.train)} videos of {len(self.labels)} classes in {self.source!r}"
+
+
+def material_of(settings: Settings, tell: Callable[[str], object]) -> Material:
+    """Raises DataError with all that has to be mended."""
+    listing = read_listing(settings.data)
+    train, val = split(listing, settings.val, settings.val_fraction, settings.seed)
+    tell(f"{len(train)} videos to train on and {len(val)} to validate on, opening all of them")
+    report = check(listing, train, val)
+    for remark in report.remarks:
+        tell(remark)
+    report.raise_for(settings.data, skip_unreadable=settings.skip_unreadable)
+    if report.unreadable:
+        said = some([f"{name}: {why}" for name, why in report.unreadable.items()])
+        tell("\n  ".join([f"{len(report.unreadable)} cannot be read and are left out:", *said]))
+    readable = [tuple(s for s in part if s.name not in report.unreadable) for part in (train, val)]
+    if not readable[0]:
+        raise DataError(f"{settings.data}: no video can be read")
+    labels = tuple(sorted({sample.label for sample in readable[0]}))
+    return Material(readable[0], readable[1], labels, report.unreadable, _name(listing))
+
+
+def _name(listing: Listing) -> str:
+    return listing.source.stem or Path(listing.source).resolve().name
