@@ -148,3 +148,15 @@ class _Hurried:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(min(seconds, 0.01))
+
+
+@pytest.fixture
+def children():
+    """What gives the processes that were started since the test began."""
+
+    def running() -> set[int]:
+        tasks = Path("/proc/self/task").iterdir()
+        return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+    before = running()
+    return lambda: running() - before

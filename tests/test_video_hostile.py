@@ -161,18 +161,6 @@ def damaged() -> bytes:
     return bytes(data)
 
 
-@pytest.fixture
-def children():
-    """What gives the processes that were started since the test began."""
-
-    def running() -> set[int]:
-        tasks = pathlib.Path("/proc/self/task").iterdir()
-        return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
-
-    before = running()
-    return lambda: running() - before
-
-
 @linux
 @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
 def test_a_crash_of_the_decoder_is_a_video_error(children, how, tmp_path):

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from test_video_hostile import Endless, children
+from test_video_hostile import Endless
 from video_clips import clip
 
 from zoo.errors import VideoDecodeError, VideoError, VideoLimitError
@@ -71,7 +71,7 @@ def test_what_the_lies_are_made_of_would_be_believed(monkeypatch):
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_child_that_lies_is_not_believed(lie, monkeypatch):
+def test_a_child_that_lies_is_not_believed(children, lie, monkeypatch):
     for read in answers(monkeypatch, SAY.format(LIES[lie] + "\n")):
         with pytest.raises(VideoDecodeError, match="does not answer as it should") as raised:
             read()

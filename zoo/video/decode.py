@@ -167,7 +167,7 @@ class Decode:
                 continue
             self.n_packets += 1
             self.video.guard.spend(max(self.n_packets, self.n_frames), packet.size)
-            yield packet  # type: ignore[misc]  # of the video's stream
+            yield packet
         yield None
 
     def _note(self, reason: str) -> None:
