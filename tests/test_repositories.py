@@ -252,10 +252,10 @@ class Table(Tiny):
 @pytest.mark.parametrize("layouts", [{}, {"theirs": "models:renamed"}], ids=["own names", "layouts"])
 def test_32_a_network_that_the_file_cannot_be_of_takes_no_memory(folder, layouts):
     zoo.register(zoo.ModelSpec(name="tiny", builder=Table, layouts=layouts))
-    (folder / "config.json").write_bytes(config(kwargs={"rows": 16_000}))
+    (folder / "config.json").write_bytes(config(kwargs={"rows": 16_000, "width": 6}))
     with pytest.raises(WeightsMismatch, match=r"takes 1,\d+,\d+,\d+ bytes"):
         zoo.create(f"local-dir:{folder}")
-    (folder / "config.json").write_bytes(config(kwargs={"rows": 1}))
+    (folder / "config.json").write_bytes(config(kwargs={"rows": 1, "width": 6}))
     zoo.create(f"local-dir:{folder}")
 
 

@@ -162,7 +162,9 @@ class Hub:
             with plain_http():
                 persistently(lambda: within(limit, download), asking=False)
         except BaseException:
-            given_up.set()
+            given_up.set()  # the thread that nobody waits for ends with its next bytes; what it has so far goes now
+            for part in (self._folder(file) / "blobs").glob(f"{remote.digest}.*.incomplete"):
+                part.unlink(missing_ok=True)
             raise
 
     @contextmanager
