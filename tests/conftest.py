@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import time
@@ -155,8 +156,11 @@ def children():
     """What gives the processes that were started since the test began."""
 
     def running() -> set[int]:
-        tasks = Path("/proc/self/task").iterdir()
-        return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+        pids: set[int] = set()
+        for task in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+                pids |= {int(pid) for pid in (task / "children").read_text().split()}
+        return pids
 
     before = running()
     return lambda: running() - before
