@@ -32,7 +32,7 @@ LAYERS = [
     ["streaming", "evaluate"],
     ["testing", "scaffold", "cards", "doctor"],
     ["pictures"],
-    ["publishing"],
+    ["publishing", "gallery"],
     ["train"],
     ["cli"],
     ["__main__"],

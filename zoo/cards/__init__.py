@@ -27,7 +27,14 @@ SHOWN = 10  # labels
 FILE = "model.safetensors"
 
 
-def card(spec: ModelSpec, weights: Weights | None = None, *, repo: str | None = None, cost: Cost | None = None) -> str:
+def card(
+    spec: ModelSpec,
+    weights: Weights | None = None,
+    *,
+    repo: str | None = None,
+    cost: Cost | None = None,
+    counted: bool = True,
+) -> str:
     """The card of some weights, or of an architecture: Markdown with YAML front matter. Needs no network.
 
     weights: of a tag, or others of the same architecture. repo: "owner/name" where the card is to be published; it then
@@ -42,7 +49,7 @@ def card(spec: ModelSpec, weights: Weights | None = None, *, repo: str | None = 
     sections = [
         [f"# {name}"],
         *([paragraph] for paragraph in _about(spec, weights)),
-        facts(_facts(spec, weights, cost)),
+        facts(_facts(spec, weights, cost, counted)),
         _section("How to use it", usage),
         _section("Results", _results(weights) if weights else ()),
         _section("What the network sees", _protocol((weights and weights.preprocessing) or spec.preprocessing)),
@@ -68,15 +75,18 @@ def _about(spec: ModelSpec, weights: Weights | None) -> Iterator[str]:
         yield "This is the architecture, with random weights." + (f" Published weights: {tags}." if tags else "")
 
 
-def _facts(spec: ModelSpec, weights: Weights | None, cost: Cost | None) -> Iterator[tuple[str, str]]:
+def _facts(spec: ModelSpec, weights: Weights | None, cost: Cost | None, counted: bool) -> Iterator[tuple[str, str]]:
     yield "task", text(spec.task)
     yield "family", text(spec.family)
     yield "paper", link(spec.paper)
+    why = ""
     try:
-        cost = cost or cost_of(spec, weights)
+        cost = cost or (cost_of(spec, weights) if counted else None)
     except (ZooError, ImportError) as error:
+        why = f"not counted: {text(error)}"
+    if cost is None:
         yield "parameters", f"{spec.params:,}, as stated" if spec.params and weights is None else ""
-        yield "compute", f"not counted: {text(error)}"
+        yield "compute", why
     else:
         _, frames, height, width = cost.clip
         giga = f"{cost.gflops:.2f}" if cost.gflops >= 1 else f"{cost.gflops:.3g}"

@@ -70,6 +70,10 @@ EXAMPLES = {
         zoo publish r3d_18.k400 --repo you/r3d --dry-run
         zoo publish ./my_model --repo you/my-model --public --license apache-2.0
     """,
+    "gallery": """
+        zoo gallery build gallery                     open gallery/index.html
+        zoo gallery build gallery "*x3d*"
+    """,
     "doctor": """
         zoo doctor                                    what is here, and what is slow or broken
         zoo doctor --json                             to put into a bug report
