@@ -13,7 +13,7 @@ import torch
 from zoo import registry
 from zoo.contract import VideoModel
 from zoo.errors import PluginError, SpecError, UnknownModel, WeightsMismatch, WeightsNotFound, ZooError
-from zoo.spec import ModelSpec, Weights
+from zoo.spec import ModelSpec, Preprocessing, Weights
 from zoo.weights.assign import compare, load_into
 from zoo.weights.conversions import layouts_of
 from zoo.weights.fetch import Fetched, fetch
@@ -266,7 +266,14 @@ def _adopt(model: VideoModel, weights: Weights, opened: Repository | None = None
     model.labels = weights.labels or None
     # What another library wrote was not trained by the spec's protocol: without its own there is none.
     foreign = opened is not None and opened.kind
-    model.preprocessing = weights.preprocessing or (model.spec.preprocessing if model.spec and not foreign else None)
+    protocol = weights.preprocessing or (model.spec.preprocessing if model.spec and not foreign else None)
+    model.preprocessing = _fitting(protocol, model)
+
+
+def _fitting(protocol: Preprocessing | None, model: VideoModel) -> Preprocessing | None:
+    """The protocol with pictures of the one size that the network takes, which an option may have changed."""
+    size = model.geometry.size if model.geometry else None
+    return protocol.for_size(size) if protocol and size else protocol
 
 
 def _instantiate(
@@ -292,9 +299,9 @@ def _instantiate(
         )
     model.spec = spec
     model.options = dict(kwargs)
-    model.preprocessing = spec.preprocessing
     if model.geometry is None:
         model.geometry = spec.geometry
+    model.preprocessing = _fitting(spec.preprocessing, model)
     return model
 
 

@@ -100,6 +100,20 @@ class Preprocessing(Data):
         ):
             self._require(getattr(self, name) in allowed, name, "one of " + ", ".join(allowed))
 
+    def for_size(self, size: tuple[int, int]) -> Preprocessing:
+        """The same protocol with pictures of (height, width): what is resized and cropped grows or shrinks alike."""
+        old = (self.crop, self.crop) if isinstance(self.crop, int) else self.crop or self.resize
+        if not isinstance(old, tuple) or old == size:
+            return self  # pictures of any shape, or these already
+        scale = [new / was for new, was in zip(size, old, strict=True)]
+        resize: int | tuple[int, int] | None = None
+        if isinstance(self.resize, tuple):
+            resize = round(self.resize[0] * scale[0]), round(self.resize[1] * scale[1])
+        elif self.resize is not None:
+            resize = round(self.resize * max(scale))
+        crop = None if self.crop is None else size[0] if size[0] == size[1] else size
+        return dataclasses.replace(self, resize=resize, crop=crop)
+
     def describe(self) -> str:
         """The protocol in one line of words."""
         frames = f"{self.num_frames} frames" + (f" {self.stride} apart" if self.stride > 1 else "")

@@ -116,7 +116,7 @@ def embed_command(
 
     if not output.parent.is_dir():
         raise click.BadParameter(f"the folder {str(output.parent)!r} does not exist", param_hint="--output")
-    network = as_model(model, device)
+    network = as_model(model, device, features=True)
     features = {}
     failed = 0
     with _progress(len(videos), "embedding") as step:
