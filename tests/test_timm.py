@@ -45,6 +45,17 @@ def test_what_the_index_says_is_what_timm_says():
     assert zoo.info("timm/resnet50").geometry.size is None
 
 
+def test_every_network_takes_the_pictures_of_its_weights():
+    configs = index.read()["configs"]
+    for arch, (_, _, least, step, number, tags) in index.read()["architectures"].items():
+        fixed = configs[number][0]
+        for weights in tags.values():
+            config = configs[weights if isinstance(weights, int) else weights[0]]
+            sides = config[2:4]
+            assert config[0] == fixed, arch
+            assert fixed or all(side >= least and side % step == 0 for side in sides), (arch, sides, least, step)
+
+
 def test_asking_about_timm_imports_none_of_it():
     code = (
         "import sys, zoo; zoo.list_models(); zoo.info('timm/resnet50.a1_in1k')\n"
