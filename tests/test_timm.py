@@ -284,9 +284,10 @@ def test_what_timm_refuses_is_said_in_words_of_zoo():
     ("clip", "said"), [(a_clip().half(), "type"), (a_clip(1, 1), "more than 1 value"), (a_clip().byte(), "Byte")]
 )
 def test_what_is_not_the_size_is_not_said_to_be_the_size(clip, said):
-    with pytest.raises((RuntimeError, ValueError), match=said) as raised:
-        fresh().train()(clip)
-    assert not isinstance(raised.value, GeometryError)
+    for options in ({}, {"shift": True}):
+        with pytest.raises((RuntimeError, ValueError), match=said) as raised:
+            fresh(**options).train()(clip)
+        assert not isinstance(raised.value, GeometryError)
 
 
 @pytest.mark.parametrize(("size", "resize", "crop"), [(96, 101, 96), ((96, 128), 134, (96, 128))])

@@ -93,18 +93,18 @@ def input_size(stated: Any, img_size: int | tuple[int, int] | None = None) -> tu
     return (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
 
 
-def probed_width(network: nn.Module, channels: int, size: tuple[int, int]) -> int:
+def probed_width(network: nn.Module, channels: int, size: tuple[int, int], frames: int = 2) -> int:
     """How many features a frame gets, by running a copy of the network that has shapes only."""
     dtype = next(network.parameters()).dtype
     with torch.no_grad():
-        rows = pooled(_shadow(network).eval()(torch.empty(2, channels, *size, device="meta", dtype=dtype)))
+        rows = pooled(_shadow(network).eval()(torch.empty(frames, channels, *size, device="meta", dtype=dtype)))
     return int(rows.shape[1])
 
 
-def refusal(network: nn.Module, channels: int, size: tuple[int, int]) -> str:
+def refusal(network: nn.Module, channels: int, size: tuple[int, int], frames: int = 2) -> str:
     """Why the network does not take frames of that size, in timm's words; empty if it does."""
     try:
-        probed_width(network, channels, size)
+        probed_width(network, channels, size, frames)
     except (AssertionError, RuntimeError, ValueError) as refused:
         return str(refused).partition("\n")[0] or type(refused).__name__
     embed = getattr(network, "patch_embed", None)

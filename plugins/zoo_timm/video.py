@@ -178,8 +178,8 @@ class FrameModel(zoo.VideoModel):
             with self.first_run:
                 return function(frames)
         except (AssertionError, RuntimeError, ValueError) as refused:
-            channels, height, width = frames.shape[1:]
-            if not (said := images.refusal(self.backbone, channels, (height, width))):
+            count, channels, height, width = frames.shape
+            if not (said := images.refusal(self.backbone, channels, (height, width), count)):
                 raise  # whatever it is, it is not the size
             made_for = self.image_options["size"]
             raise GeometryError(
