@@ -57,7 +57,7 @@ def absorbed(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm3d) -> tuple
     """Weight and bias of a convolution that does what one with these does with this norm after it, in evaluation."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    shift = norm.bias - norm.running_mean * scale
+    shift = torch.addcmul(norm.bias, norm.running_mean, scale, value=-1)
     return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), shift if bias is None else shift + bias * scale
 
 
