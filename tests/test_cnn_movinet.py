@@ -97,7 +97,7 @@ def test_parameters_and_tensors_are_as_many_as_published(name: str) -> None:
 # --- streams --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["movinet_a0_stream", "movinet_a2_stream"])
+@pytest.mark.parametrize("name", STREAMS)
 def test_sixteen_frames_in_any_chunks_say_what_one_pass_says(name: str) -> None:
     model, frames = model_of(name), clip(16, 32)
     with torch.no_grad():

@@ -25,7 +25,7 @@ LAYERS = [
     ["discovery"],
     ["registry"],
     ["weights", "video", "synth"],
-    ["contract"],
+    ["contract", "recognise"],
     ["factory"],
     ["cost"],
     ["tasks", "convert", "data"],

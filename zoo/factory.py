@@ -13,6 +13,7 @@ import torch
 from zoo import registry
 from zoo.contract import VideoModel
 from zoo.errors import PluginError, SpecError, UnknownModel, WeightsMismatch, WeightsNotFound, ZooError
+from zoo.recognise import named
 from zoo.spec import ModelSpec, Preprocessing, Weights
 from zoo.weights.assign import compare, load_into
 from zoo.weights.conversions import layouts_of
@@ -239,16 +240,29 @@ def _assign(
         if layout not in layouts:
             raise PluginError(f"{name}: no layout {layout!r}", hint=f"its layouts are {', '.join(layouts) or 'none'}")
         layouts = {layout: layouts[layout]}
-    load_into(
-        model,
-        SafetensorsFile(file.path, mapped=file.lasting),
-        name=name,
-        layouts=layouts,
-        device=device,
-        dtype=dtype,
-        finite=not file.reviewed,
-        fresh=fresh,
-    )
+    opened = SafetensorsFile(file.path, mapped=file.lasting)
+    try:
+        load_into(
+            model,
+            opened,
+            name=name,
+            layouts=layouts,
+            device=device,
+            dtype=dtype,
+            finite=not file.reviewed,
+            fresh=fresh,
+        )
+    except WeightsMismatch as wrong:
+        wrong.shapes = opened.shapes
+        if spec is not None:
+            say_whose(wrong, spec)
+        raise
+
+
+def say_whose(wrong: WeightsMismatch, spec: ModelSpec) -> None:
+    """Have the error of a file that does not fit say which model of the same plugin it fits, if there is one."""
+    if (record := registry.default.plugin(spec.plugin)) is not None:
+        named(wrong, spec, record.models.values(), build)
 
 
 def _check_device(device: str | torch.device | None) -> None:

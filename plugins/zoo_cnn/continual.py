@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ import zoo
 from zoo.errors import GeometryError, SpecError
 from zoo_cnn.blocks import BlockNet, Bottleneck, Head, ResBlock, ResStage, Stem, convolve, pool_windows
 from zoo_cnn.csn import csn
+from zoo_cnn.options import one_of, whole
 from zoo_cnn.r2plus1d import Conv2plus1d, r2plus1d
 from zoo_cnn.resnet3d import resnet3d
 from zoo_cnn.x3d import SqueezeExcite, StemConv, X3DHead, x3d
@@ -273,4 +275,10 @@ BUILDERS: dict[str, Callable[..., BlockNet]] = {"x3d": x3d, "resnet3d": resnet3d
 
 def co(*, network: str, clip_frames: int, **options: Any) -> ContinualNet:
     """A continual network. network: whose builder, of `BUILDERS`, takes the options. clip_frames: of its clips."""
-    return ContinualNet(BUILDERS[network](**options), clip_frames)
+    builder = BUILDERS[one_of("network", network, BUILDERS)]
+    taken = inspect.signature(builder)
+    try:
+        taken.bind(**options)
+    except TypeError as wrong:
+        raise SpecError(f"{network}: {wrong}", hint=f"its options are {', '.join(taken.parameters)}") from None
+    return ContinualNet(builder(**options), whole("clip_frames", clip_frames))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo_cnn.blocks import convolve
+from zoo_cnn.options import dropped, one_of, whole
 
 State = dict[str, Tensor]
 
@@ -328,4 +329,8 @@ def movinet(
     *, variant: str, causal: bool, num_classes: int = 600, dropout: float = 0.2, longest: int | None = None
 ) -> MoViNet:
     """A MoViNet of size "a0" to "a5". causal: the form that takes streams. longest: of every stage, only its first."""
-    return MoViNet(variant, causal, num_classes, dropout, longest)
+    one_of("variant", variant, VARIANTS)
+    one_of("causal", causal, (True, False))
+    if longest is not None:
+        whole("longest", longest)
+    return MoViNet(variant, causal, num_classes, dropped(dropout), longest)
