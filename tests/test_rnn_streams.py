@@ -125,7 +125,7 @@ def test_streams_of_one_batch_start_anew_alone(name):
 
 def test_a_stream_that_does_not_exist_cannot_start_anew():
     model = model_of("convgru_tiny")
-    for wrong in ([3], [-1]):
+    for wrong in ([3], [-1], [0.5], [True], torch.tensor([True, False, True])):
         with pytest.raises(SpecError, match="streams 0 to 1"):
             model.reset_state(model.init_state(2), wrong)
     assert model.reset_state(model.init_state(2), []).keys() == model.init_state(2).keys()
