@@ -197,10 +197,10 @@ def test_of_a_device_the_newest_frames_are_kept(monkeypatch):
 
 
 def test_lateness_is_counted_from_the_soonest_answer(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     watch = live._Watch(live=True)
-    for now, frame_s, behind in ((103.0, 0.0, 0.0), (103.1, 3.0, 0.0), (106.1, 6.0, 0.0), (111.1, 8.0, 3.0)):
+    for now[0], frame_s, behind in ((103.0, 0.0, 0.0), (103.1, 3.0, 0.0), (106.1, 6.0, 0.0), (111.1, 8.0, 3.0)):
         watch.sees(zoo.video.Frame(np.zeros((2, 2, 3), np.uint8), 0, frame_s))
         assert watch.behind_s == pytest.approx(behind)
 

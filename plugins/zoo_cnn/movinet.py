@@ -314,11 +314,9 @@ class MoViNet(zoo.VideoModel):
             new |= part
         x = self.conv7(x)
         seen = state["frames"][:, None, None, None, None]
-        mean = running_mean(x.mean((3, 4), keepdim=True), state["head.mean"], seen)[:, :, -1:]
-        new["head.mean"] = mean
-        return self._classify(mean, False), {
-            name: part.contiguous() for name, part in new.items()
-        }  # which safetensors asks for
+        mean = new["head.mean"] = running_mean(x.mean((3, 4), keepdim=True), state["head.mean"], seen)[:, :, -1:]
+        logits = self._classify(mean, False)
+        return logits, {name: part.contiguous() for name, part in new.items()}  # which safetensors asks for
 
     def _classify(self, pooled: Tensor, pre_logits: bool) -> Tensor:
         hidden = self.classifier[:2](pooled)  # [B, 2048, 1, 1, 1]
