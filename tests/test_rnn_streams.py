@@ -131,6 +131,15 @@ def test_a_stream_that_does_not_exist_cannot_start_anew():
     assert model.reset_state(model.init_state(2), []).keys() == model.init_state(2).keys()
 
 
+def test_a_mean_over_all_frames_still_is_one_after_months():
+    model = model_of("lrcn_resnet18")
+    state = model.init_state(1)
+    state["head.frames"] += 2**30
+    state["head.mean"] += 3.0
+    _, after = run(model, clip(2), 1, state)
+    assert torch.allclose(after["head.mean"], state["head.mean"], atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["lrcn_resnet18", "convgru_tiny", "predrnn"])
 def test_frames_and_states_that_do_not_fit_say_so(name):
     model, frames = model_of(name), clip(2, batch=2)

@@ -155,18 +155,13 @@ class Run:
 def shares(layer: nn.Conv3d, x: Tensor) -> Tensor:
     """What each of these frames adds to the answers from its own on, before the bias, `[B, t + reach, H, W, C]`."""
     weight, every, ahead = layer.weight, layer.dilation[0], reach(layer)
-    if layer.groups == layer.in_channels and weight.shape[3:] == (1, 1):  # slow as a convolution
-        frames, taps = x.permute(0, 2, 3, 4, 1), weight[:, 0, :, 0].permute(1, 2, 0)[:, None]  # [taps, 1, 1, C]
-        if x.shape[2] == every == 1:
-            return frames * taps.flip(0)
-        dtype = torch.result_type(frames, taps)
-        sums = frames.new_zeros(len(x), x.shape[2] + ahead, *frames.shape[2:], dtype=dtype)
-        for i, tap in enumerate(taps):
-            start = ahead - i * every
-            sums[:, start : start + x.shape[2]] += frames * tap
-        return sums
+    x = for_convolutions(x)
+    over_time = layer.groups == layer.in_channels and weight.shape[3:] == layer.stride[1:] == (1, 1)
+    if over_time:  # slow in 3D; here pixels are one long row
+        sums = F.conv2d(x.flatten(3), weight[..., 0], None, 1, (ahead, 0), (every, 1), layer.groups)
+        return for_convolutions(sums.unflatten(3, x.shape[3:])).permute(0, 2, 3, 4, 1)
     padding = (ahead, *layer.padding[1:])
-    sums = F.conv3d(for_convolutions(x), weight, None, layer.stride, padding, layer.dilation, layer.groups)
+    sums = F.conv3d(x, weight, None, layer.stride, padding, layer.dilation, layer.groups)
     return for_convolutions(sums).permute(0, 2, 3, 4, 1)
 
 
