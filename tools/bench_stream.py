@@ -6,9 +6,10 @@ python tools/bench_stream.py --memory 100000          memory of small models and
 
 The window is the clip of the network's protocol: of a continual network, that of the clip network it is made from,
 which is then also what runs on it. Operations are multiplications and additions of convolutions and linear layers, as
-torch counts them on the meta device. Both ways take turns, so that a busy machine is as busy for each; of the times
-there are the medians, and the least, which others disturb the least. Weights are random and norms are folded where
-`fold_batch_norms` can; neither changes the work. The stream has been going on for long.
+torch counts them on the meta device, those with the zeros around a picture or a clip too. Both ways take turns, so that
+a busy machine is as busy for each; of the times there are the medians, and the least, which others disturb the least.
+Weights are random and norms are folded where `fold_batch_norms` can; neither changes the work. The stream has been
+going on for long.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class Run:
             maps = maps.mean((3, 4), keepdim=True)
         maps = self.recent_mean(name, maps, frames, every)[:, :, -1:]
         if pool is not None:
-            maps = F.relu(pool.post_conv(maps), inplace=True)
+            maps = F.relu(pool.post_conv(for_convolutions(maps)), inplace=True)
         return maps.mean((2, 3, 4))
 
     def recent_mean(self, name: str, x: Tensor, frames: int, every: int = 1) -> Tensor:
@@ -156,9 +156,10 @@ def shares(layer: nn.Conv3d, x: Tensor) -> Tensor:
     """What each of these frames adds to the answers from its own on, before the bias, `[B, t + reach, H, W, C]`."""
     weight, every, ahead = layer.weight, layer.dilation[0], reach(layer)
     x = for_convolutions(x)
-    over_time = layer.groups == layer.in_channels and weight.shape[3:] == layer.stride[1:] == (1, 1)
-    if over_time:  # slow in 3D; here pixels are one long row
-        sums = F.conv2d(x.flatten(3), weight[..., 0], None, 1, (ahead, 0), (every, 1), layer.groups)
+    if layer.groups == layer.in_channels and weight.shape[3:] == layer.stride[1:] == (1, 1):  # slow as a 3D convolution
+        if x.shape[2] == every == 1:
+            return x.permute(0, 2, 3, 4, 1).repeat(1, ahead + 1, 1, 1, 1).mul_(weight.flip(2)[:, 0].permute(1, 2, 3, 0))
+        sums = F.conv2d(x.flatten(3), weight[..., 0], None, 1, (ahead, 0), (every, 1), layer.groups)  # pixels in a row
         return for_convolutions(sums.unflatten(3, x.shape[3:])).permute(0, 2, 3, 4, 1)
     padding = (ahead, *layer.padding[1:])
     sums = F.conv3d(x, weight, None, layer.stride, padding, layer.dilation, layer.groups)
