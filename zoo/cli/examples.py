@@ -26,6 +26,10 @@ EXAMPLES = {
         zoo predict my_video.mp4 --overlay labelled.mp4 --sheet frames.png
         zoo predict *.mp4 --json > answers.jsonl
         zoo predict *.mp4 --report reports            a page for each, in an existing folder
+        zoo predict --stream my_video.mp4 --rate 4 --timeline when.png
+        zoo predict --stream - < live.ts              a pipe: mkv, ts, flv, fragmented mp4, ...
+        zoo predict --stream - --raw 320x240@30 --smoothing 1 < frames.rgb
+        zoo predict --stream /dev/video0 --input-format v4l2 --input-option framerate=30
     """,
     "embed": """
         zoo embed *.mp4 -o features.safetensors
