@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def new_command(name: str, style: str, output: Path) -> None:
     """Write a new plugin, the folder zoo_NAME: specs, a network, its test, and all that pip needs."""
     folder = scaffold.new_plugin(name, style=style, output=output)
     click.echo(f"Wrote {folder} with the model {name}/net_s. Now:\n")
-    click.echo(f"  pip install -e {folder if folder.is_absolute() else f'./{folder}'}")
+    click.echo(f"  pip install -e {shlex.quote(str(folder) if folder.is_absolute() else f'./{folder}')}")
     click.echo(f"  zoo check {name}")
     click.echo(f"  zoo predict YOUR_VIDEO.mp4 --model {name}/net_s")
 
