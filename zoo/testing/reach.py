@@ -47,16 +47,16 @@ def check_delay(spec: ModelSpec) -> None:
     _require_agreement(spec, "delay")
     model = subject(spec).model
     frames = _noise(model, model.delay + model.period)
-    answers = _answers(model, frames, least=model.delay)
-    early = [count for count, rows in answers.items() if count <= model.delay and not _same(rows[:1], rows[1:])]
-    last = answers[max(answers)]
-    late = _same(last[:1], last[1:])
-    require(
-        not early and not late,
-        expected=f"an answer after more than delay={model.delay} frames, and none before",
-        seen=f"{'no' if late else 'an'} answer to {max(answers) if late else early[0] if early else 0} frames",
-        fix="delay is how many frames lie between the newest and the one that the answer speaks of; set it to that",
-    )
+    for count, due in ((model.delay, False), (model.delay + model.period, True)):
+        if count:
+            one, other = follow(model, frames[:, :, :count], CHUNK)[0].split(1)
+            there = not _same(one, other)
+            require(
+                there == due,
+                expected=f"{'an' if due else 'no'} answer after {count} frames, as delay={model.delay}",
+                seen=f"{'another' if there else 'the same'} output for other frames",
+                fix="set delay to how many frames lie between the newest and the one that an answer speaks of",
+            )
 
 
 def check_receptive_field(spec: ModelSpec) -> None:
