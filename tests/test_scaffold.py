@@ -96,7 +96,7 @@ def test_it_names_the_newest_set_of_checks(tmp_path):
         ("../acme", "how about acme?"),
         ("acme_", "how about acme?"),
         ("acme__", "how about acme?"),
-        ("class", "a word of Python's own; choose another; how about class_models?"),
+        ("class", "a word of Python's own: choose another; how about class_models?"),
         ("json", "a word of Python's own"),
         ("local", "belongs to zoo itself"),
         ("cnn", "belongs to zoo itself"),

@@ -49,8 +49,8 @@ def check_delay(spec: ModelSpec) -> None:
     frames = _noise(model, model.delay + model.period)
     for count, due in ((model.delay, False), (model.delay + model.period, True)):
         if count:
-            one, other = follow(model, frames[:, :, :count], CHUNK)[0].split(1)
-            there = not _same(one, other)
+            rows, _ = follow(model, frames[:, :, :count], CHUNK)
+            there = not _same(rows[:1], rows[1:])
             require(
                 there == due,
                 expected=f"{'an' if due else 'no'} answer after {count} frames, as delay={model.delay}",

@@ -47,8 +47,8 @@ def follow(model: Any, frames: Tensor, size: int, state: State | None = None) ->
         fresh: State = model.init_state(len(frames))
         state = {name: value.to(frames.dtype) if value.is_floating_point() else value for name, value in fresh.items()}
     with torch.no_grad():
-        for chunk in frames.split(size, dim=2):
-            logits, state = model.step(chunk.clone(), state)
+        for at in range(0, frames.shape[2], size):
+            logits, state = model.step(frames[:, :, at : at + size].clone(), state)
     return logits, state
 
 
