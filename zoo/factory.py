@@ -18,7 +18,7 @@ from zoo.weights.assign import compare, load_into
 from zoo.weights.conversions import layouts_of
 from zoo.weights.fetch import Fetched, fetch
 from zoo.weights.repository import Repository, is_repository, open_repository
-from zoo.weights.safetensors_file import SafetensorsFile
+from zoo.weights.safetensors_file import open_weights
 from zoo.weights.skip_init import skip_init
 
 # Bytes of a network from a repository, by those of its file: which may hold halves, and not what is computed.
@@ -191,7 +191,8 @@ def _check_size(spec: ModelSpec, weights: Weights, kwargs: dict[str, Any], file:
             model = _instantiate(spec, weights.num_classes, {**weights.kwargs, **kwargs}, initialise=False)
     except Exception:
         return  # the same comes out below and is told there, unless it is only that nobody has tried meta
-    found, size = SafetensorsFile(file.path).shapes, file.path.stat().st_size
+    opened = open_weights(file.path)
+    found, size = opened.shapes, sum(path.stat().st_size for path in opened.files)
     if not spec.layouts:
         wanted = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
         compare(wanted, found, f"{file.path} does not fit {spec.full_name}")
@@ -241,12 +242,13 @@ def _assign(
         layouts = {layout: layouts[layout]}
     load_into(
         model,
-        SafetensorsFile(file.path, mapped=file.lasting),
+        open_weights(file.path, mapped=file.lasting),
         name=name,
         layouts=layouts,
         device=device,
         dtype=dtype,
         finite=not file.reviewed,
+        stamps=file.stamps,
         fresh=fresh,
     )
 

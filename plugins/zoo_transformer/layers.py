@@ -20,6 +20,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
 }
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": torch.ops.aten.gelu_,
+    "gelu_tanh": partial(torch.ops.aten.gelu_, approximate="tanh"),
+    "relu": F.relu_,
+}
 BIASES = ("qkv", "qv", "none")
 
 
@@ -105,17 +110,26 @@ class Attention(nn.Module):
         return out.unflatten(1, grid)
 
 
+def in_eager_inference() -> bool:
+    """Whether what is computed is looked at by nobody else: not by autograd, not by a compiler."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
 class Mlp(nn.Module):
-    """Two linear layers."""
+    """Two linear layers, the activation between them in place where nobody needs what it overwrites.
+
+    What is between them is the largest tensor of a network, and on a CPU fresh memory costs more than the activation.
+    """
 
     def __init__(self, dim: int, hidden: int, activation: str = "gelu") -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
-        self.activation = ACTIVATIONS[activation]
+        self.activation, self.in_place = ACTIVATIONS[activation], IN_PLACE[activation]
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(self.activation(self.fc1(x)))
+        activate = self.in_place if in_eager_inference() else self.activation
+        out: Tensor = self.fc2(activate(self.fc1(x)))
         return out
 
 

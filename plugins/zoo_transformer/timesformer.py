@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo_transformer.layers import Attention, DropPath, Mlp, PatchEmbed, attend, drop_rates, initialise, new_head
+from zoo_transformer.layers import Attention, DropPath, Mlp, PatchEmbed, drop_rates, initialise, new_head
 
 KINDS = ("divided_space_time", "space_only", "joint_space_time")
 
@@ -58,21 +58,20 @@ class Embed(nn.Module):
         return table.unsqueeze(2)
 
 
-class TimeAttention(Attention):
-    """Every place attends to itself in the other frames: `[B, T, P, D]`."""
+class RowAttention(Attention):
+    """The tokens of a row attend to each other, `[B, rows, N, D]`: those of a frame, or one place in all frames."""
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).transpose(1, 2)  # [B, P, T, 3, heads, d]
-        return self.proj(attend(*qkv.flatten(0, 1).unbind(2)).unflatten(0, qkv.shape[:2]).transpose(1, 2))
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
-class SpaceAttention(Attention):
+class SpaceAttention(RowAttention):
     """The tokens of a frame attend to each other, `[B, T, 1 + P, D]`; what the class token gets is the frames' mean."""
 
     def forward(self, x: Tensor) -> Tensor:
-        out = super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        cls = out[:, :, :1].mean(1, keepdim=True).expand(-1, x.shape[1], -1, -1)
-        return torch.cat((cls, out[:, :, 1:]), 2)
+        out = super().forward(x)
+        out[:, :, :1] = out[:, :, :1].mean(1, keepdim=True)
+        return out
 
 
 class JointAttention(Attention):
@@ -85,13 +84,6 @@ class JointAttention(Attention):
         return torch.cat((cls, out[:, 1:].unflatten(1, (frames, -1))), 2)
 
 
-class FrameAttention(Attention):
-    """Frames know nothing of each other, their class tokens included."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-
 class Layer(nn.Module):
     """`[B, T, 1 + P, D]` to the same. Time, where it has a branch of its own, passes one more linear layer."""
 
@@ -100,11 +92,11 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         biased = "qkv" if bias else "none"
-        attention = dict(zip(KINDS, (SpaceAttention, FrameAttention, JointAttention), strict=True))[kind]
+        attention = dict(zip(KINDS, (SpaceAttention, RowAttention, JointAttention), strict=True))[kind]
         self.divided = kind == "divided_space_time"
         if self.divided:
             self.time_norm = nn.LayerNorm(dim, eps=eps)
-            self.time_attn = TimeAttention(dim, heads, bias=biased)
+            self.time_attn = RowAttention(dim, heads, bias=biased)
             self.time_fc = nn.Linear(dim, dim)
         self.norm1 = nn.LayerNorm(dim, eps=eps)
         self.attn = attention(dim, heads, bias=biased)
@@ -114,9 +106,10 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.divided:
-            cls, patches = x[:, :, :1], x[:, :, 1:]
-            patches = patches + self.time_fc(self.drop_path(self.time_attn(self.time_norm(patches))))
-            x = torch.cat((cls, patches), 2)
+            # A place's frames are neighbours from the norm, which copies what it is given here anyhow, to the sum.
+            places = self.time_norm(x[:, :, 1:].transpose(1, 2))  # [B, P, T, D]
+            x = x.clone()
+            x[:, :, 1:] += self.time_fc(self.drop_path(self.time_attn(places))).transpose(1, 2)
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
