@@ -160,7 +160,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        activate = (IN_PLACE if unseen(self, x) else ACTIVATIONS)[self.activation]
+        activate = (IN_PLACE if unseen(self, x) and plain(self.fc1) else ACTIVATIONS)[self.activation]
         out: Tensor = self.fc2(activate(self.fc1(x)))
         return out
 

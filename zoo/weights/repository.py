@@ -65,7 +65,7 @@ class Repository:
     def file(self) -> Fetched:
         """The weights file, held to the config's digest. The config came with it, so that it counts as unreviewed.
 
-        Of weights in several files, all of them verified, it is their index (`shards.open_weights`).
+        Of weights in several files, all of them verified, it is their index (`safetensors_file.open_weights`).
         """
         try:
             found = self._place.weights(self.weights)
