@@ -88,7 +88,10 @@ def vivit(config: Config, processor: Config | None = None) -> Fields:
 
 
 def vjepa2(config: Config, processor: Config | None = None) -> Fields:
-    """ "transformers:vjepa2": the short side follows from the crop, whatever the processor's file says of it."""
+    """ "transformers:vjepa2": the short side follows from the crop, whatever the processor's file says of it.
+
+    The pooler has as many heads as the encoder, as in transformers; the config has no number of its own for it.
+    """
     head = _head(config, "vjepa2", "VJEPA2ForVideoClassification", ("VJEPA2Model",))
     dim, heads = _int(config, "hidden_size", 1024, 16_384), _int(config, "num_attention_heads", 16, 1024)
     kwargs = {
