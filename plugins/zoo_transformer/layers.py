@@ -220,8 +220,8 @@ class ClassTokenModel(zoo.VideoModel):
 
     def forward(self, clip: Tensor) -> Tensor:
         *before, last, norm = self.stages().values()
-        short = hasattr(last, "class_token") and unseen(last, clip) and unseen(norm, clip) and plain(last.attn.qkv)
-        if not short:
+        able = hasattr(last, "class_token") and isinstance(last.attn, Attention) and plain(last.attn.qkv)
+        if not (able and unseen(last, clip) and unseen(norm, clip)):
             return super().forward(clip)
         self.check_geometry(clip)
         for stage in before:
