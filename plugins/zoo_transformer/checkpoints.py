@@ -160,8 +160,11 @@ VIVIT = {
 
 PROBE = "An attentive probe on the frozen encoder."
 # configs/inference/vitg-384/{ssv2,diving48}.yaml of the authors' repository say `num_heads: 16`. The shapes in the file
-# fit both, transformers takes the encoder's 22, and nobody here could measure which of the two gives the figure.
-SIXTEEN = "With 16 heads, as its authors' config says; transformers runs the same file with the encoder's 22."
+# fit both. `pooler_heads=22` gives what transformers does, and so does opening the repository by "hf-hub:".
+SIXTEEN = (
+    "With 16 heads, as its authors' config says; transformers runs the same file with the encoder's 22. "
+    "Which of the two is right could not be measured offline."
+)
 
 
 def vjepa2_protocol(frames: int, stride: int, crop: int, clips: int, crops: int) -> zoo.Preprocessing:
