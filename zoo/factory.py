@@ -19,7 +19,7 @@ from zoo.weights.assign import compare, load_into
 from zoo.weights.conversions import layouts_of
 from zoo.weights.fetch import Fetched, fetch
 from zoo.weights.repository import Repository, is_repository, open_repository
-from zoo.weights.safetensors_file import SafetensorsFile
+from zoo.weights.safetensors_file import open_weights
 from zoo.weights.skip_init import skip_init
 
 # Bytes of a network from a repository, by those of its file: which may hold halves, and not what is computed.
@@ -192,7 +192,8 @@ def _check_size(spec: ModelSpec, weights: Weights, kwargs: dict[str, Any], file:
             model = _instantiate(spec, weights.num_classes, {**weights.kwargs, **kwargs}, initialise=False)
     except Exception:
         return  # the same comes out below and is told there, unless it is only that nobody has tried meta
-    found, size = SafetensorsFile(file.path).shapes, file.path.stat().st_size
+    opened = open_weights(file.path)
+    found, size = opened.shapes, sum(path.stat().st_size for path in opened.files)
     if not spec.layouts:
         wanted = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
         compare(wanted, found, f"{file.path} does not fit {spec.full_name}")
@@ -240,7 +241,7 @@ def _assign(
         if layout not in layouts:
             raise PluginError(f"{name}: no layout {layout!r}", hint=f"its layouts are {', '.join(layouts) or 'none'}")
         layouts = {layout: layouts[layout]}
-    opened = SafetensorsFile(file.path, mapped=file.lasting)
+    opened = open_weights(file.path, mapped=file.lasting)
     try:
         load_into(
             model,
@@ -250,6 +251,7 @@ def _assign(
             device=device,
             dtype=dtype,
             finite=not file.reviewed,
+            stamps=file.stamps,
             fresh=fresh,
         )
     except WeightsMismatch as wrong:
