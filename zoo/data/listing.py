@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,19 @@ class Listing:
     ignored: tuple[str, ...] = field(default=(), repr=False)
 
     @property
+    def name(self) -> str:
+        """What to call these data; says nothing of where they lie."""
+        return self.source.stem or self.source.resolve().name
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """All of them, sorted."""
         return tuple(sorted({sample.label for sample in self.samples}))
+
+
+def digest_of(samples: Iterable[Sample]) -> str:
+    """Of all names and labels, in order; the same data have the same wherever they lie."""
+    return sha256("\n".join(f"{sample.name}\t{sample.label}" for sample in samples).encode()).hexdigest()
 
 
 def read_listing(source: str | Path) -> Listing:

@@ -187,6 +187,9 @@ FREE = frozenset(
     )
 )
 
+# Of these, those that may round otherwise, so that weights are no longer the same to the last bit.
+EXACT = ("device", "parallel", "accumulate", "grad_checkpointing", "deterministic")
+
 
 def names_a_side(labels: tuple[str, ...]) -> list[str]:
     """The labels that would be wrong in a mirror, by their words."""
