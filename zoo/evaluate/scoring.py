@@ -19,7 +19,7 @@ from zoo.spec import Preprocessing
 from zoo.tasks.classification import aggregate
 from zoo.tasks.running import evaluating
 from zoo.video.clips import ViewsOption, iter_views, view_counts
-from zoo.video.footage import open_footage, settled
+from zoo.video.footage import settled
 
 MOST_BYTES = 64 << 20  # of the clips in one forward
 MOST_VIDEOS = 8  # that are read together
@@ -82,7 +82,7 @@ class _Videos(Dataset[tuple[int, Tensor | str]]):
     def __getitem__(self, i: int) -> tuple[int, Tensor | str]:
         sample = self.samples[i]
         try:
-            footage = open_footage(sample.path)
+            footage = sample.open()
 
             def read() -> Tensor:
                 windows = None
@@ -136,7 +136,7 @@ def score(
             found |= {i: Outcome(i, number[samples[i].label], error=said) for i, said in errors}
             logits = _logits(model, [video for _, video in read], world.device, around)
             for (i, _), rows in zip(read, logits, strict=True):
-                by_clip = torch.stack([aggregate(clip, protocol) for clip in rows.split(crops)])
+                by_clip = torch.stack([aggregate(clip, protocol) for clip in torch.split(rows, crops)])
                 found[i] = Outcome(i, number[samples[i].label], aggregate(rows, protocol), by_clip)
     everywhere = world.gather((found, time.perf_counter() - began))
     found = {i: outcome for others, _ in everywhere for i, outcome in others.items()}

@@ -23,7 +23,7 @@ from zoo.errors import SpecError
 from zoo.spec import Preprocessing
 from zoo.train.settings import Settings, names_a_side
 from zoo.video import sampling
-from zoo.video.footage import Pixels, open_footage, settled
+from zoo.video.footage import Pixels, settled
 from zoo.video.transforms import crop_boxes, to_clip
 
 LARGER = 1.25  # than the protocol's are the frames that crops of random size are cut from
@@ -40,7 +40,7 @@ class Recipe:
 
     def clips(self, sample: Sample, keys: Sequence[int]) -> tuple[Tensor, list[bool]]:
         """One clip for each key, float32 `[R, C, T, H, W]`, and which of them are mirrored. Raises VideoError."""
-        footage = open_footage(sample.path)
+        footage = sample.open(keys[0])
 
         def read() -> tuple[list[list[int]], dict[int, Pixels]]:
             plans = [self._frames(footage.time_s, footage.fps, footage.duration_s, sample.span, key) for key in keys]

@@ -177,14 +177,14 @@ class _Training:
         norm: Any = nn.utils.clip_grad_norm_((p for p in self.model.parameters() if p.requires_grad), most)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         sums = world.sum(torch.stack([total.double().cpu(), torch.tensor(float(stop.asked > 0), dtype=torch.float64)]))
-        loss = float(sums[0]) / world.size
-        if self._sound(loss, float(norm)):
+        mean = float(sums[0]) / world.size
+        if self._sound(mean, float(norm)):
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.average is not None:
                 self.average.update(step)
         self.optimizer.zero_grad(set_to_none=True)
-        return loss, float(norm), bool(sums[1])
+        return mean, float(norm), bool(sums[1])
 
     def _sound(self, loss: float, norm: float) -> bool:
         """Whether weights may move by this gradient; in fp16 the scaler leaves out those that overflow."""

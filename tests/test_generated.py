@@ -1,0 +1,48 @@
+"""Data that are drawn as they are read: always the same to measure on, always new to train on."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+import zoo
+from zoo.data import check, read_listing, split
+from zoo.errors import DataError
+from zoo.train.augment import recipe_of
+from zoo.train.clips import Clips, loader
+from zoo.train.sampler import Course, Share
+from zoo.train.settings import Settings
+
+PROTOCOL = zoo.Preprocessing(num_frames=4, fps=8, resize=(20, 20))
+
+
+def test_generated_videos_are_new_in_each_epoch_and_the_same_wherever_they_are_drawn():
+    listing = read_listing("synth:camera_motion:18")
+    assert Counter(sample.label for sample in listing.samples) == dict.fromkeys(zoo.synth.LABELS, 2)
+    assert check(listing, *split(listing, "", 0.5, 0)).unreadable == {}
+    fixed = {"random_resized_crop": False, "temporal_jitter": False}
+    settings = Settings(model="m", data="d", out="o", batch_size=2, **fixed)
+    labels = tuple(sorted(zoo.synth.LABELS))
+    clips = Clips(listing.samples, labels, recipe_of(PROTOCOL, settings, labels))
+    course = Course(18, 2, 1, 0)
+    shown = [batch.clips for batch in loader(clips, Share(course, range(0, 18, 9)), workers=0, pin=False)]
+    again = [batch.clips for batch in loader(clips, Share(course, range(0, 18, 9)), workers=1, pin=False)]
+    assert torch.equal(torch.stack(shown), torch.stack(again))
+    pan = next(sample for sample in listing.samples if sample.label == "pan_left")
+    first, other = (recipe_of(PROTOCOL, settings, labels).clips(pan, [key])[0] for key in (1, 2))
+    assert not torch.equal(first, other)
+    assert torch.equal(drawn(pan.open()), drawn(pan.open()))
+    assert pan.open().duration_s >= 1
+
+
+def drawn(footage):
+    frames = footage.frames(range(3), zoo.Preprocessing(num_frames=3, resize=24, crop=20))
+    return torch.stack([torch.from_numpy(frame.data) for frame in frames])
+
+
+def test_generated_videos_that_cannot_be_say_how_to_ask():
+    for source in ("synth:camera_motion", "synth:dogs:5", "synth:camera_motion:0", "synth:camera_motion:1e9"):
+        with pytest.raises(DataError, match="synth:camera_motion:N"):
+            read_listing(source)
