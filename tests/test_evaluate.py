@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from PIL import Image
 import zoo
 from zoo.cli import commands
 from zoo.errors import DataError, SpecError
-from zoo.evaluate.calibration import Bin, expected_calibration_error, reliability
+from zoo.evaluate.calibration import Bin, best_temperature, expected_calibration_error, reliability
+from zoo.evaluate.scoring import Outcome, Scores
 from zoo.pictures.confusion import draw_confusion
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -189,6 +191,22 @@ def test_calibration_by_hand():
     ]
     assert expected_calibration_error(bins) == pytest.approx((2 * 0.2 + 3 * (2.5 / 3 - 2 / 3)) / 5)
     assert expected_calibration_error([]) == 0.0
+
+
+def test_the_best_temperature_makes_scores_as_sure_as_they_are_right(found):
+    """Three of four answers of equal logits are right: the score of the answer has to be 3/4."""
+    protocol = zoo.Preprocessing(num_frames=1)
+    logits = torch.tensor([[6.0, 0.0]])
+    outcomes = [Outcome.of(i, int(i == 3), logits, protocol, 1) for i in range(4)]
+    scores = Scores((*outcomes, Outcome(4, 0, error="unreadable")), 1.0, 1, 1)
+    warm = best_temperature(scores, protocol)
+    assert warm == pytest.approx(6 / math.log(3), rel=1e-3)
+    right = scores.under(replace(protocol, temperature=warm))
+    assert right.scored[0].scores[0] == pytest.approx(0.75, abs=1e-3)
+    assert right.accuracy() == scores.accuracy() == 75.0
+    assert [outcome.error for outcome in right.outcomes] == [outcome.error for outcome in scores.outcomes]
+    again = found.scores.under(Colours().preprocessing)
+    assert all(torch.equal(a.scores, b.scores) for a, b in zip(again.scored, found.scores.scored, strict=True))
 
 
 def test_the_matrix_has_a_row_for_each_label_and_stays_small_for_many():

@@ -20,7 +20,16 @@ from zoo.train.settings import Settings
 from zoo.video.footage import Recounted
 
 # Everything that chance or a state has a hand in.
-RICH = {"ema": 0.9, "rand_augment": 1, "mixup": 0.5, "speed_jitter": 0.2, "repeats": 2, "batch_size": 4, "steps": 5}
+RICH = {
+    "ema": 0.9,
+    "calibrate": True,
+    "rand_augment": 1,
+    "mixup": 0.5,
+    "speed_jitter": 0.2,
+    "repeats": 2,
+    "batch_size": 4,
+    "steps": 5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +60,7 @@ def test_the_result_is_created_predicts_and_is_published_as_it_is(whole, folder,
     trained, _ = whole
     model = zoo.create(f"local-dir:{trained.model}")
     assert model.labels == ("blue", "green", "red")
+    assert model.preprocessing.temperature != 1
     assert model.preprocessing.num_frames == training.PROTOCOL["num_frames"]
     assert sorted(p.name for p in trained.model.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     card = (trained.model / "README.md").read_text()

@@ -1,11 +1,20 @@
-"""Whether a score of 0.8 is right eight times in ten."""
+"""Whether a score of 0.8 is right eight times in ten, and the temperature that makes it so.
+
+On Calibration of Modern Neural Networks, Guo et al. 2017, https://arxiv.org/abs/1706.04599
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+from zoo.evaluate.scoring import Scores
+from zoo.spec import Preprocessing
+
 BINS = 15
+COLDEST, HOTTEST, GOLDEN = 0.05, 20.0, (math.sqrt(5) - 1) / 2
 
 
 class Bin(NamedTuple):
@@ -38,9 +47,22 @@ def reliability(confidences: Sequence[float], right: Sequence[bool], bins: int =
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """Mean distance between score and accuracy, by bins and weighted by their counts; 0 to 1.
-
-    On Calibration of Modern Neural Networks, equation 3, https://arxiv.org/abs/1706.04599
-    """
+    """Mean distance between score and accuracy, by bins and weighted by their counts; 0 to 1. Equation 3."""
     total = sum(one.answers for one in bins)
     return sum(one.answers * abs(one.accuracy - one.confidence) for one in bins) / max(total, 1)
+
+
+def best_temperature(scores: Scores, protocol: Preprocessing) -> float:
+    """The temperature at which the labels of these videos are likeliest, by golden section over its logarithm."""
+
+    def loss(logarithm: float) -> float:
+        return scores.under(replace(protocol, temperature=math.exp(logarithm))).loss()
+
+    low, high = math.log(COLDEST), math.log(HOTTEST)
+    while high - low > 1e-3:
+        third = GOLDEN * (high - low)
+        if loss(high - third) < loss(low + third):
+            high = low + third
+        else:
+            low = high - third
+    return round(math.exp((low + high) / 2), 4)

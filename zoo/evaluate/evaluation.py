@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Evaluation:
             members.setdefault(self.labels[outcome.target], []).append(outcome)
         found = {}
         for label in sorted(members, key=self.labels.index):
-            part = Scores(tuple(members[label]), 0.0, self.scores.views)
+            part = replace(self.scores, outcomes=tuple(members[label]))
             clip = part.accuracy(1, "clip")
             found[label] = {"videos": len(members[label]), **_tops(part, "video"), "clip_top1": clip}
         return found

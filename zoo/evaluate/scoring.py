@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,15 +29,22 @@ MOST_VIDEOS = 8  # that are read together
 class Outcome:
     """What the model makes of one video. sample: its number. target: that of its label.
 
-    scores: `[K]`, of the video. clips: `[N, K]`, of each of its clips, whose crops are aggregated.
-    error: why it could not be read; then there are no scores.
+    scores: `[K]`, of the video. clips: `[N, K]`, of each of its clips, whose crops are aggregated. logits: `[V, K]`, of
+    all views. error: why it could not be read; then there are no scores.
     """
 
     sample: int
     target: int
     scores: Tensor | None = None
     clips: Tensor | None = None
+    logits: Tensor | None = None
     error: str = ""
+
+    @classmethod
+    def of(cls, sample: int, target: int, logits: Tensor, protocol: Preprocessing, crops: int) -> Outcome:
+        """From the logits of a video's views, clip by clip."""
+        clips = torch.stack([aggregate(clip, protocol) for clip in torch.split(logits, crops)])
+        return cls(sample, target, aggregate(logits, protocol), clips, logits)
 
     @property
     def best(self) -> int:
@@ -47,11 +54,23 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Scores:
-    """One outcome for each sample, in order. seconds: that it took, of the slowest process. views: of each video."""
+    """One outcome for each sample, in order.
+
+    seconds: that it took, of the slowest process. views: of each video. crops: views of one clip.
+    """
 
     outcomes: tuple[Outcome, ...]
     seconds: float
     views: int
+    crops: int
+
+    def under(self, protocol: Preprocessing) -> Scores:
+        """What another activation, aggregation or temperature makes of the same logits."""
+        changed = (
+            one if one.logits is None else Outcome.of(one.sample, one.target, one.logits, protocol, self.crops)
+            for one in self.outcomes
+        )
+        return replace(self, outcomes=tuple(changed))
 
     @property
     def scored(self) -> list[Outcome]:
@@ -136,11 +155,11 @@ def score(
             found |= {i: Outcome(i, number[samples[i].label], error=said) for i, said in errors}
             logits = _logits(model, [video for _, video in read], world.device, around)
             for (i, _), rows in zip(read, logits, strict=True):
-                by_clip = torch.stack([aggregate(clip, protocol) for clip in torch.split(rows, crops)])
-                found[i] = Outcome(i, number[samples[i].label], aggregate(rows, protocol), by_clip)
+                found[i] = Outcome.of(i, number[samples[i].label], rows.clone(), protocol, crops)
     everywhere = world.gather((found, time.perf_counter() - began))
     found = {i: outcome for others, _ in everywhere for i, outcome in others.items()}
-    return Scores(tuple(found[i] for i in range(len(samples))), max(seconds for _, seconds in everywhere), each)
+    slowest = max(seconds for _, seconds in everywhere)
+    return Scores(tuple(found[i] for i in range(len(samples))), slowest, each, crops)
 
 
 def _fitting(model: VideoModel, clips: Tensor) -> Tensor | str:

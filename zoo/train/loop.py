@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from zoo.contract import VideoModel
 from zoo.data import digest_of
 from zoo.errors import SpecError, TrainingError
+from zoo.evaluate.calibration import best_temperature
 from zoo.evaluate.evaluation import Evaluation
 from zoo.evaluate.running import setting_of
 from zoo.evaluate.scoring import Scores, score
@@ -272,6 +273,10 @@ class _Training:
         metrics: tuple[Metric, ...] = ()
         if self.material.val:
             scores = self._measure("card")
+            if self.settings.calibrate and self.protocol.activation == "softmax":
+                self.protocol = dataclasses.replace(self.protocol, temperature=best_temperature(scores, self.protocol))
+                scores = scores.under(self.protocol)
+                self.tell(f"temperature {self.protocol.temperature}")
             figures = {"top1": scores.accuracy(1), "top5": scores.accuracy(5), "loss": scores.loss()}
             found = self._evaluation(scores)
             for name, why in found.unreadable.items():
@@ -299,6 +304,7 @@ class _Training:
         """The result as an ordinary model on the CPU."""
         model = network_of(self.material.labels, self.settings, lambda text: None)
         model.load_state_dict(state)
+        model.preprocessing = self.protocol
         return model.eval()
 
     def _describe(self) -> str:
