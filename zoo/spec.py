@@ -114,6 +114,8 @@ class Preprocessing(Data):
         if self.crop is not None:
             parts.append(f"crop {by(self.crop)}")
         parts.append(f"{self.clips} x {self.crops} views, {MEANS[self.aggregation].format(self.activation)}")
+        if self.temperature != 1:
+            parts.append(f"temperature {self.temperature:g}")
         return ", ".join(parts)
 
 
