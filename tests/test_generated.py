@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 import zoo
 from zoo.data import check, read_listing, split
 from zoo.errors import DataError
+from zoo.synth import scene
+from zoo.synth.camera import view_points
 from zoo.train.augment import recipe_of
 from zoo.train.clips import Clips, loader
 from zoo.train.sampler import Course, Share
@@ -46,3 +49,15 @@ def test_generated_videos_that_cannot_be_say_how_to_ask():
     for source in ("synth:camera_motion", "synth:dogs:5", "synth:camera_motion:0", "synth:camera_motion:1e9"):
         with pytest.raises(DataError, match="synth:camera_motion:N"):
             read_listing(source)
+
+
+def test_what_is_nearer_passes_by_faster_and_stands_when_the_camera_does():
+    still, end = np.zeros(2), np.array([0.0, 0.1])
+    for x, pixels in ((still, 0), (end, -10), (-end, 10)):
+        path = zoo.synth.Path(x, still, still, still)
+        points = view_points(path, (64, 100), view=100.0, aspect=1.0)
+        black, white = torch.zeros(2, 3, 64, 100), torch.ones(3, 300, 300)
+        first, last = scene.add_layer(np.random.default_rng(3), black, points, white)[:, 0]
+        assert 0.02 < float(first.mean()) < 0.7
+        fits = {by: float((first.roll(by, 1) - last)[:, 15:-15].abs().mean()) for by in range(-14, 15)}
+        assert min(fits, key=fits.__getitem__) == pixels

@@ -43,7 +43,7 @@ class GeneratedFootage:
         chosen, path = np.asarray(wanted), self._path
         part = Path(path.x[chosen], path.y[chosen], path.zoom[chosen], path.roll[chosen])
         times = np.asarray(self.time_s)[chosen]
-        clip = render(rng, world, part, times, size=size, aspect=self._aspect)
+        clip = render(rng, world, part, times, size=size, aspect=self._aspect, deep=True)
         pixels = (clip.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
         for i, frame in zip(wanted, pixels, strict=True):
             yield Frame(frame, i, self.time_s[i])
