@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import training
 
 import zoo
 from zoo.data import check, read_listing, split
@@ -61,3 +63,21 @@ def test_what_is_nearer_passes_by_faster_and_stands_when_the_camera_does():
         assert 0.02 < float(first.mean()) < 0.7
         fits = {by: float((first.roll(by, 1) - last)[:, 15:-15].abs().mean()) for by in range(-14, 15)}
         assert min(fits, key=fits.__getitem__) == pixels
+
+
+def test_the_recipe_of_camera_motion_trains_measures_and_calibrates(tmp_path):
+    small = {
+        "model_options": {"widths": [4, 6]},
+        "batch_size": 4,
+        "steps": 2,
+        "workers": 0,
+        "val": "synth:camera_motion:9",
+    }
+    recipe = Path(__file__).parent.parent / "tools" / "camera_motion.toml"
+    trained = zoo.train("r2plus1d_tiny", "synth:camera_motion:18", tmp_path, config=recipe, **small)
+    model = zoo.create(f"local-dir:{trained.model}")
+    assert sorted(model.labels) == sorted(zoo.synth.LABELS)
+    assert model.preprocessing.temperature != 1
+    again = zoo.evaluate(model, "synth:camera_motion:9", workers=0)
+    assert again.accuracy() == pytest.approx(trained.metrics["top1"])
+    assert again.scores.loss() == pytest.approx(trained.metrics["loss"], abs=1e-5)

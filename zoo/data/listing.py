@@ -120,7 +120,7 @@ def _drawn(source: str) -> Listing:
         raise DataError(f"{source} cannot be drawn", hint=f"it is {DRAWN}camera_motion:N, N up to {MOST_DRAWN}")
     from zoo.synth import LABELS
 
-    names = [f"{kind}/{i:07}" for i in range(int(count))]
+    names = [f"{kind}-{count}/{i:07}" for i in range(int(count))]  # other videos than those of another N
     samples = (Sample(Path(name), LABELS[i % len(LABELS)], name, drawn=True) for i, name in enumerate(names))
     return Listing(Path(f"generated {kind}"), tuple(samples))
 
