@@ -132,7 +132,8 @@ def test_all_that_is_needed_to_repeat_it_is_written(folder, tmp_path):
     assert str(tmp_path) not in json.dumps(data)
     assert {"torch", "av", "video-zoo"} <= data["versions"].keys()
     assert data["throughput"]["views_per_s"] == pytest.approx(5 * data["throughput"]["videos_per_s"])
-    assert Image.open(tmp_path / "out" / "confusion.png").size[0] > 100
+    with Image.open(tmp_path / "out" / "confusion.png") as picture:
+        assert picture.width > 100
     assert [row["label"] for row in data["results"]] == ["static", "pan_left", "tilt_up"]
 
 
