@@ -184,6 +184,14 @@ def test_nothing_to_read_gives_no_figures_but_no_error(tmp_path):
     assert (found.accuracy(), found.calibration, list(found.unreadable)) == (0.0, None, ["red/1.mp4"])
 
 
+def test_a_network_that_has_diverged_is_measured_too(folder, tmp_path):
+    model = Colours()
+    model.forward_head = lambda x, pre_logits=False: torch.full((len(x), len(LABELS)), math.nan)
+    zoo.evaluate(model, folder, workers=0, out=tmp_path)
+    data = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    assert data["results"][0]["score"] is None
+
+
 def test_calibration_by_hand():
     bins = reliability([0.1, 0.5, 0.55, 0.95, 1.0], [False, True, False, True, True], bins=2)
     assert bins == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -83,10 +84,10 @@ class Evaluation:
         return tuple(Metric(name=f"top{k}", value=round(self.accuracy(k), 3), **about) for k in tops)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: every figure, every video, and what is needed to measure again."""
+        """Plain data: every figure, every video, and what is needed to measure again. What is no number is None."""
         classes = self.per_class.values()
         seconds = max(self.scores.seconds, 1e-9)
-        return {
+        data = {
             **self.setting,
             "videos": len(self.samples),
             "unreadable": [{"video": name, "error": why} for name, why in self.unreadable.items()],
@@ -103,6 +104,7 @@ class Evaluation:
             "confusion": self.confusion,
             "results": [self._result(outcome) for outcome in self.scores.outcomes],
         }
+        return _numbers(data)  # type: ignore[no-any-return]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write evaluation.json and confusion.png; the folder is made if need be."""
@@ -148,6 +150,15 @@ class Evaluation:
             "score_of_label": float(outcome.scores[outcome.target]),
             "clips": [self.labels[int(i)] for i in outcome.clips.argmax(1)],
         }
+
+
+def _numbers(data: Any) -> Any:
+    """The same with None for what JSON has no number for, such as the scores of a network that has diverged."""
+    if isinstance(data, dict):
+        return {key: _numbers(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_numbers(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _tops(scores: Scores, level: str) -> dict[str, float]:
