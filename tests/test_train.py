@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -203,3 +205,9 @@ def test_a_softmax_is_learned_whatever_the_weights_had():
     settings = Settings(model="r2plus1d_tiny", data="d", out="o", protocol={"clips": 3})
     assert network_of(("a", "b"), settings, training.quietly).preprocessing.activation == "softmax"
     assert network_of(("a", "b"), settings, training.quietly).preprocessing.clips == 3
+
+
+def test_a_decoder_that_is_killed_is_no_traceback_of_torch(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.Clips, "__getitem__", lambda self, show: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(TrainingError, match="workers=0"):
+        zoo.train(**training.settings(folder, tmp_path / "out", workers=1), tell=training.quietly)

@@ -166,7 +166,7 @@ class _Training:
         set_rate(self.optimizer, rate(step, self.steps, settings))
         total = torch.zeros((), device=world.device)
         for i in range(settings.accumulate):
-            batch = next(batches)
+            batch = _next(batches)
             for error in batch.errors:
                 self.tell(f"step {step} goes on without a video: {error}")
             with part(self.network, last=i == settings.accumulate - 1):
@@ -242,7 +242,7 @@ class _Training:
         extra = self.checkpoints.load(path, self.model, self.optimizer, self.average, extra)
         if self.settings.amp == "fp16":
             self.scaler.load_state_dict(extra["scaler"])
-        before = facts | {name: facts["settings"][name] for name in EXACT}
+        before = facts | {name: facts["settings"].get(name) for name in EXACT}
         now = {"world": self.world.size, "threads": torch.get_num_threads(), "torch": torch.__version__}
         now |= {name: getattr(self.settings, name) for name in EXACT}
         changed = [f"{name} {before.get(name)!r} -> {new!r}" for name, new in now.items() if before.get(name) != new]
@@ -310,6 +310,18 @@ class _Training:
     def _describe(self) -> str:
         start = "" if "." not in self.settings.model else f", starting from {self.settings.model}"
         return self.material.describe() + start
+
+
+def _next(batches: Iterator[Batch]) -> Batch:
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            f"a process that decodes was lost: {str(error).partition(chr(10))[0]}",
+            hint="if memory was short, fewer workers help; workers=0 shows which video it is; checkpoints are as they were",
+        ) from error
 
 
 def _check_shares(settings: Settings, world: World) -> None:
