@@ -320,7 +320,7 @@ def _next(batches: Iterator[Batch]) -> Batch:
             raise
         raise TrainingError(
             f"a process that decodes was lost: {str(error).partition(chr(10))[0]}",
-            hint="if memory was short, fewer workers help; workers=0 shows which video it is; checkpoints are as they were",
+            hint="where memory was short fewer workers help; workers=0 shows which video it was",
         ) from error
 
 
