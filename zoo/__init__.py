@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
+from zoo.evaluate import evaluate
 from zoo.hooks import hookimpl
 from zoo.registry import default
 from zoo.spec import Geometry, Metric, ModelSpec, Preprocessing, Weights
@@ -68,6 +69,7 @@ __all__ = [
     "build",
     "create",
     "embed",
+    "evaluate",
     "hookimpl",
     "info",
     "list_models",

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from zoo import ZooError, __version__
-from zoo.cli import authors, catalogue, health, names, publishing, training, videos, weights
+from zoo.cli import authors, catalogue, evaluation, health, names, publishing, training, videos, weights
 from zoo.cli.examples import epilog
 from zoo.errors import VideoError
 
@@ -60,7 +60,7 @@ def commands() -> None:
     """
 
 
-for part in (catalogue, videos, weights, training, authors, publishing, health, names):
+for part in (catalogue, videos, weights, training, evaluation, authors, publishing, health, names):
     for command in part.COMMANDS:
         command.epilog = epilog(command.name or "")
         commands.add_command(command)

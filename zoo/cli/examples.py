@@ -49,6 +49,11 @@ EXAMPLES = {
         zoo train r2plus1d_tiny.camera_motion clips.csv runs/second --lr 3e-4 --layer-decay 0.8
         zoo train --config runs/first/settings.toml   goes on where it stopped
     """,
+    "evaluate": """
+        zoo evaluate r2plus1d_tiny.camera_motion videos
+        zoo evaluate local-dir:runs/first/model clips.csv -o runs/first/test --split val
+        zoo evaluate r2plus1d_tiny.camera_motion videos --views fast --json
+    """,
     "download": """
         zoo download videomae_base.k400
         zoo download hf-hub:owner/repo@revision

@@ -253,6 +253,8 @@ def failed(model: VideoModel, video: Any, error: ZooError) -> Prediction:
 
 def aggregate(logits: Tensor, preprocessing: Preprocessing) -> Tensor:
     """One row of scores `[K]` from the logits of all views `[V, K]`."""
+    if preprocessing.temperature != 1:
+        logits = logits / preprocessing.temperature
     if preprocessing.aggregation == "logit_mean":
         logits = logits.mean(0, keepdim=True)
     match preprocessing.activation:
