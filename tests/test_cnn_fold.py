@@ -89,5 +89,5 @@ def test_in_evaluation_a_norm_scales_weights_and_neither_numbers_nor_gradients_c
     torch.testing.assert_close(logits, wanted, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(gradients, of_norms, rtol=1e-6, atol=1e-12)
     before = {key: value.clone() for key, value in model.state_dict().items() if "running" in key}
-    model.train()(x)
+    model.train()(torch.cat([x, x + 1]))
     assert all(not torch.equal(model.state_dict()[key], value) for key, value in before.items()), "training counts"

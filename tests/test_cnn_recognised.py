@@ -101,7 +101,7 @@ def test_what_a_layout_says_is_told_in_full(tmp_path) -> None:
     save_file(
         {stem: head, "head.projection.weight": head + 1, "blocks.5.proj.weight": head + 2}, tmp_path / "a.safetensors"
     )
-    said = r"two tensors of the file would be called 'blocks.5.proj.weight'; one of them is 'blocks.5.proj.weight'"
+    said = r"two tensors of the file would be called 'blocks.5.proj.weight'; one of them is 'head.projection.weight'"
     with torch.device("meta"):
         model = zoo.build("slow_r50", depth=10)
     with pytest.raises(WeightsMismatch, match=said):

@@ -24,6 +24,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 SHELL = re.findall(r"(?:<!-- ci: (\w+) -->\n)?```bash\n(.*?)```", README, re.DOTALL)  # name in .ci/run, lines
 (COMMANDS,) = (code for _, code in SHELL if "zoo predict" in code)
 (TRAINING,) = (code for _, code in SHELL if "zoo train" in code)
+(EVALUATION,) = (code for _, code in SHELL if "zoo evaluate" in code)
 
 
 def test_tables_and_references_are_what_the_tool_writes():
@@ -67,13 +68,14 @@ def test_the_commands_of_the_readme_run(desk, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_training_of_the_readme_runs(tmp_path):
-    """Every line as it stands, with options on top that make it short."""
+def test_the_training_and_evaluation_of_the_readme_run(tmp_path):
+    """Every line as it stands, those of training with options on top that make it short."""
     class_folders(tmp_path / "videos")
     launch = {"zoo": ["zoo"], "torchrun": ["torch.distributed.run", "--standalone"]}
-    for line in TRAINING.splitlines():
+    short = ["--steps", "2", "--workers", "0"]
+    for line in (TRAINING + EVALUATION).splitlines():
         program, *arguments = shlex.split(line, comments=True)
-        command = [sys.executable, "-m", *launch[program], *arguments, "--steps", "2", "--workers", "0"]
+        command = [sys.executable, "-m", *launch[program], *arguments, *(short if line in TRAINING else [])]
         done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
     assert sorted(p.parent.name for p in tmp_path.glob("runs/*/model")) == ["first", "second", "third"]
@@ -88,7 +90,7 @@ def test_every_block_of_the_readme_is_run():
         if mark:
             assert re.search(rf"^readme {mark}$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
             assert len(code.splitlines()) == 1  # as many as .ci/run takes
-        elif code not in (COMMANDS, TRAINING):
+        elif code not in (COMMANDS, TRAINING, EVALUATION):
             assert set(code.splitlines()) <= in_the_guide, code
 
 
@@ -99,7 +101,7 @@ def test_every_command_option_and_variable_is_in_the_readme_or_its_help():
             if isinstance(parameter, click.Option):
                 assert parameter.help or parameter.type.name == "choice", f"zoo {name} {parameter.opts}"
     sources = "".join(p.read_text() for p in (ROOT / "zoo").rglob("*.py"))
-    for variable in set(re.findall(r"ZOO_[A-Z_]+", sources)):
+    for variable in set(re.findall(r"\b_?ZOO_[A-Z_]+", sources)):
         assert re.search(rf"(?<!\w){variable}(?!\w)", README), variable
 
 
