@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import time
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread each, here and in what they start
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 hypothesis.settings.register_profile("zoo", deadline=None)  # on a busy machine a slow example proves nothing
 hypothesis.settings.load_profile("zoo")

@@ -91,6 +91,9 @@ WRONG = {
     "an unknown encoder": ({"codec": "nope"}, pictures(2), "no encoder 'nope'"),
     "an unknown pixel format": ({"pix_fmt": "nope"}, pictures(2), "nope"),
     "an encoder that the container does not take": ({"codec": "libvpx"}, pictures(2), "codec"),
+    "an encoder of sound": ({"codec": "mp3"}, pictures(2), "does not encode pictures"),
+    "a rate beyond counting": ({"fps": 1e12}, pictures(2), "at most 1000000"),
+    "no pictures": ({}, 3, "frames=3"),
     "odd pixels": ({"pix_fmt": "yuv420p"}, pictures(2, 71), "crop to an even size"),
 }
 

@@ -150,6 +150,7 @@ class Decode:
     def packets(self) -> Iterator[av.Packet[av.VideoStream] | None]:
         """Every packet that holds something, then None, which makes the decoder give what it still holds."""
         packets: Iterator[Any] = self.video.container.demux(self.video.stream, *self.beside)
+        spend = self.video.guard.spend
         while True:
             try:
                 packet = next(packets, None)
@@ -160,13 +161,13 @@ class Decode:
                 break
             if packet is None:
                 break
-            if not packet.size:  # the end, or a dropped frame; given to the decoder it would mean the end
+            if not (size := packet.size):  # the end, or a dropped frame; given to the decoder it would mean the end
                 continue
             if self.take and packet.stream is not self.video.stream:
                 self.take(packet)
                 continue
             self.n_packets += 1
-            self.video.guard.spend(max(self.n_packets, self.n_frames), packet.size)
+            spend(max(self.n_packets, self.n_frames), size)
             yield packet
         yield None
 

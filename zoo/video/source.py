@@ -181,7 +181,7 @@ def _video_stream(container: av.container.InputContainer, guard: Guard, threads:
     guard.check_frame(context.width, context.height)
     # As an option of av.open this one would do nothing. Decoders count padding too; the exact check comes after them.
     if guard.limits.max_pixels is not None:
-        context.options = {"max_pixels": str(min(int(2 * guard.limits.max_pixels) + 128 * 128, 2**31 - 1))}
+        context.options = {"max_pixels": str(int(min(2 * guard.limits.max_pixels + 128 * 128, 2**31 - 1)))}
     # The default would start a thread per core.
     stream.thread_type, context.thread_count = ("FRAME", threads) if threads > 1 else ("NONE", 1)
     return stream

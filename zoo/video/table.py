@@ -89,13 +89,13 @@ def scan(video: OpenVideo) -> Scan:
             break
         if packet.is_corrupt:
             raise Distrust("corrupt packet")
-        row, time = len(pts), packet.pts
+        row, time, cut_away = len(pts), packet.pts, packet.is_discard
         pts.append(time)
         durations.append(packet.duration)
-        if visible := not packet.is_discard and (hides is None or not hides(packet)):
+        if visible := not cut_away and (hides is None or not hides(packet)):
             shown.append(row)
-            as_decoded &= time == packet.dts
-        elif packet.is_discard:
+            as_decoded = as_decoded and time == packet.dts
+        elif cut_away:
             cut.append(time)
         if packet.is_keyframe:
             if why := oddity(context, before, packet):
@@ -114,7 +114,9 @@ def scan(video: OpenVideo) -> Scan:
     table = _believed(pts, shown, cut, keys, depth=context.reorder_depth, as_decoded=as_decoded)
     clock = Clock(video.stream, video.container.format.name)
     times = clock.ticks(table.pts[table.shown], [durations[row] for row in table.shown.tolist()])
-    return Scan(table, first, clock, times, np.isin(table.shown, table.keys).tolist())
+    is_key = np.zeros(len(pts), bool)
+    is_key[table.keys] = True
+    return Scan(table, first, clock, times, is_key[table.shown].tolist())
 
 
 def _first_frame(

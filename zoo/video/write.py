@@ -22,6 +22,7 @@ EVEN_ONLY = ("libx264", "libx265")
 # The encoder of a container that does not take H.264, and the pixels of an encoder that does not take yuv420p.
 CODECS = {"webm": "libvpx-vp9", "gif": "gif"}
 PIXELS = {"gif": "rgb8"}
+MOST_FPS = 1_000_000  # time is counted in 32 bits
 
 
 def write_video(
@@ -57,7 +58,8 @@ def write_video(
             translated(name, writing=True),
             av.open(target, "w", format=None if suffix else format) as container,
         ):
-            av.Codec(codec, "w")
+            if av.Codec(codec, "w").type != "video":
+                raise VideoError(f"{name}: {codec} does not encode pictures", hint="leave codec out", source=name)
             stream = container.add_stream(codec, rate=rate, options=_options(options, crf))
             assert isinstance(stream, av.VideoStream)
             stream.width, stream.height = width, height
@@ -83,6 +85,8 @@ def _chain(first: npt.NDArray[np.uint8], rest: Iterator[npt.NDArray[np.uint8]]) 
 
 def _pictures(frames: Iterable[Any], name: str) -> Iterator[npt.NDArray[np.uint8]]:
     shape: tuple[int, ...] | None = None
+    if not isinstance(frames, Iterable):
+        raise VideoError(f"{name}: frames={frames!r:.80}", hint="frames are many pictures, uint8 [H, W, 3] each")
     for k, frame in enumerate(frames):
         picture = np.asarray(frame)
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
@@ -106,8 +110,8 @@ def _rate(fps: float | Fraction) -> Fraction:
         rate = Fraction(fps) if isinstance(fps, Fraction) else Fraction(fps).limit_denominator(1001)  # 30000/1001
     except (TypeError, ValueError, OverflowError):
         rate = Fraction(0)
-    if rate <= 0:
-        raise VideoError(f"fps={fps!r}", hint="fps is a positive number of frames per second")
+    if not 0 < rate <= MOST_FPS:
+        raise VideoError(f"fps={fps!r}", hint=f"fps is a number of frames per second, above 0 and at most {MOST_FPS}")
     return rate
 
 
@@ -117,7 +121,7 @@ def pix_fmt_of(codec: str, height: int, width: int) -> str:
 
 
 def _options(options: Mapping[str, str] | None, crf: float | None) -> dict[str, str]:
-    return dict(options or {}) | ({} if crf is None else {"crf": str(crf)})
+    return {name: str(value) for name, value in (options or {}).items()} | ({} if crf is None else {"crf": str(crf)})
 
 
 @contextmanager
