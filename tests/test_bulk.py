@@ -199,7 +199,8 @@ def test_every_kind_of_list_gives_the_same_rows(videos, batch, tmp_path):
     assert all(rows == found["folder"] for rows in found.values())
     with (tmp_path / "csv" / "errors.csv").open() as stream:
         errors = [*csv.DictReader(stream)]
-    assert len(errors) == 5 and all(e["error_message"] and e["error_type"].startswith("Video") for e in errors)
+    assert Counter(e["error_type"] for e in errors) == {"VideoOpenError": 4, "NoVideoStreamError": 1}
+    assert all(e["path"] in e["error_message"] and e["attempts"] == "1" for e in errors)
     assert sorted(e["path"] for e in errors) == sorted(str(p) for k in KINDS for p in videos.glob(f"*-{k}.mp4"))
 
 

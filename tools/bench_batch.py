@@ -4,7 +4,7 @@ python tools/bench_batch.py                      one worker of one thread, two o
 python tools/bench_batch.py --engine ray         also Ray beside the local engine
 
 The videos are made here; the model is r2plus1d_tiny.camera_motion. Every run is a process of its own. The steady part
-begins when a tenth of the rows is done. Memory is that of the run and all its workers, at a quarter of the rows and at
+begins when a fifth of the rows is done: Ray measures with the first ones. Memory is that of the run and all its workers, at a quarter of the rows and at
 the end.
 """
 
@@ -66,7 +66,7 @@ def one(folder: str, options: dict[str, Any]) -> None:
     held: list[float] = []
 
     def watch(standing: Any) -> None:
-        if standing.done > standing.total * 0.1 and (not marks or standing.done > marks[-1][1]):
+        if standing.done > standing.total * 0.2 and (not marks or standing.done > marks[-1][1]):
             marks.append((time.perf_counter(), standing.done))
         if standing.done > standing.total * (0.25, 0.95)[min(len(held), 1)] and len(held) < 2:
             held.append(memory())

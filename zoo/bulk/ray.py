@@ -16,12 +16,14 @@ All machines see the videos and the folder of the run under the same paths.
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import queue
 import shutil
 import signal
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
@@ -224,10 +226,11 @@ def _stream(
         context = ray.data.DataContext.get_current()
         context.max_errored_blocks = 0
         context.enable_progress_bars = False
-        done = (
-            ray.data.read_parquet(str(home))
-            .repartition(target_num_rows_per_block=block)
-            .map_batches(
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        listed = ray.data.read_parquet(str(home)).repartition(target_num_rows_per_block=block)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # its successors of these bounds are not there yet
+            done = listed.map_batches(
                 Blocks,
                 fn_constructor_kwargs=told,
                 compute=ray.data.ActorPoolStrategy(size=workers),
@@ -237,7 +240,6 @@ def _stream(
                 max_task_retries=RETRIES,
                 **resources,
             )
-        )
         for row in done.iter_rows():
             results.put(Counter({row["kind"]: int(row["count"])}))
 
