@@ -4,8 +4,8 @@ python tools/bench_batch.py                      one worker of one thread, two o
 python tools/bench_batch.py --engine ray         also Ray beside the local engine
 
 The videos are made here; the model is r2plus1d_tiny.camera_motion. Every run is a process of its own. The steady part
-begins when a fifth of the rows is done: Ray measures with the first ones. Memory is that of the run and all its workers, at a quarter of the rows and at
-the end.
+begins when a fifth of the rows is done: Ray measures with the first ones. Memory is that of the run and all its
+workers, at a quarter of the rows and at the end.
 """
 
 from __future__ import annotations
