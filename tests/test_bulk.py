@@ -150,6 +150,17 @@ def test_wrong_options_are_refused_before_any_row(options):
         zoo.VideoPredictor(brightness(), **options).build()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"engine": "spark"}, {"max_error_rate": 2}, {"workers": 0}, {"timeout_s": -1}, {"address": "head"}, {"top_k": 1}],
+    ids=str,
+)
+def test_a_wrong_run_is_refused_before_anything_is_written(batch, videos, tmp_path, options):
+    with pytest.raises(SpecError):
+        batch(videos, **options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_that_cannot_do_it_is_refused():
     with pytest.raises(UnknownModel):
         zoo.VideoPredictor("r3d_81")

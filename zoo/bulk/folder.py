@@ -53,7 +53,7 @@ class Folder:
     """The folder of a run, whether it is there already or not."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).expanduser()
+        self.path = Path(path).expanduser().absolute()  # processes elsewhere write into it
         self.parts, self.inputs = self.path / "parts", self.path / "input.parquet"
         self.token = self.path / ".run"
         self._run, self._errors = self.path / "run.json", self.path / "errors.csv"

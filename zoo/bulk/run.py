@@ -123,6 +123,8 @@ def batch(
     if isinstance(model, VideoPredictor) and options:
         raise SpecError(f"{next(iter(options))} beside a VideoPredictor", hint="give it to the VideoPredictor")
     predictor = model if isinstance(model, VideoPredictor) else VideoPredictor(model, **options)
+    if address and engine != "ray":
+        raise SpecError(f"address={address!r} with engine={engine!r}", hint="engine='ray' has one")
     run = _engine(engine)
     inputs, folder = open_inputs(source, predictor.task), Folder(out)
     who = predictor.identity  # raises here, and not in every worker, for a model that cannot be had

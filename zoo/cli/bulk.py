@@ -83,7 +83,7 @@ def _progress() -> Iterator[tuple[Callable[[str], object], Callable[[Standing], 
         def watch(standing: Standing) -> None:
             bar.update(task, completed=standing.done, total=standing.total, description=str(standing))
 
-        yield bar.console.print, watch
+        yield lambda text: bar.console.print(text, markup=False, highlight=False), watch
 
 
 COMMANDS = (batch_command,)
