@@ -53,7 +53,18 @@ def write(table: pa.Table, path: Path) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         new.replace(path)
+        _sync(path.parent)
     except OSError as error:
         new.unlink(missing_ok=True)
         hint = "what came before is kept; make room and run the same again with resume"
         raise BatchError(f"{path} cannot be written: {error.strerror}", hint=hint) from error
+
+
+def _sync(folder: Path) -> None:
+    """So that a power cut does not undo the renaming."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
