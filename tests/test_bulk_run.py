@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from bulk_hooks import KINDS, Hooked, archive, computed, rows
+from bulk_hooks import KINDS, Hooked, archive, brightness, computed, rows
 
 import zoo
 from zoo.bulk.worker import Worker
@@ -25,6 +25,7 @@ TESTS = Path(__file__).parent
 @pytest.fixture(autouse=True)
 def path_of_the_workers(monkeypatch):
     monkeypatch.syspath_prepend(str(TESTS))  # where they find the hooks
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # Ray's too
 
 
 def expected(count: int, corrupt: int, crashes: int) -> Counter[str]:
@@ -135,22 +136,26 @@ def test_a_process_that_has_lost_its_gpu_is_replaced(tmp_path, children):
 def test_a_worker_that_cannot_start_ends_the_run(tmp_path, children, monkeypatch):
     videos = archive(tmp_path / "videos", 3)
     with zoo.testing.isolated():
-        zoo.register(zoo.ModelSpec(name="here", builder="bulk_hooks:brightness"))
+        protocol = brightness().preprocessing
+        zoo.register(zoo.ModelSpec(name="here", builder="bulk_hooks:brightness", preprocessing=protocol))
         with pytest.warns(UserWarning, match="random"), pytest.raises(BatchError, match="pass the model itself"):
             zoo.batch(videos, tmp_path / "out", model="local/here", workers=1, tell=lambda text: None)
     monkeypatch.setattr("zoo.bulk.worker.START", "import os; os.kill(os.getpid(), 9)")
+    worker = Worker(Hooked(tmp_path / "log"), timeout_s=60)
     with pytest.raises(BatchError, match="SIGKILL"):
-        [*Worker(Hooked(tmp_path / "log"), timeout_s=60).work(iter([{"path": "a.mp4"}]))]
+        [*worker.work(iter([{"path": "a.mp4"}]))]
+    worker.close()
     assert not children()
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
 @pytest.mark.parametrize("engine", ["local", "ray"])
 def test_five_thousand_files_of_which_one_in_a_hundred_is_broken(tmp_path, engine):
     if engine == "ray":
         pytest.importorskip("ray")
     videos, log, out = archive(tmp_path / "videos", 5000, corrupt=10, crashes=1), tmp_path / "log", tmp_path / "out"
-    predictor = Hooked(log, "r2plus1d_tiny.camera_motion", views="fast", isolate=False)
+    predictor = Hooked(log, "r2plus1d_tiny.camera_motion", views="fast")
     summary = zoo.batch(videos, out, model=predictor, engine=engine, workers=2, threads=1)
     assert (summary.ok, summary.failed, summary.skipped, summary.left) == (4949, 51, 0, 0)
     found = rows(out)
