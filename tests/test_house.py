@@ -34,6 +34,7 @@ LAYERS = [
     ["pictures"],
     ["publishing"],
     ["train"],
+    ["bulk"],
     ["cli"],
     ["__main__"],
 ]

@@ -20,6 +20,8 @@ from zoo.train import train
 
 if TYPE_CHECKING:
     from zoo import synth, testing, video
+    from zoo.bulk.predictor import VideoPredictor
+    from zoo.bulk.run import batch
     from zoo.contract import VideoModel
     from zoo.factory import build, create, load
     from zoo.publishing import publish
@@ -44,6 +46,8 @@ _LAZY = {
     "Stream": "zoo.streaming",
     "VideoDataset": "zoo.video.dataset",
     "VideoModel": "zoo.contract",
+    "VideoPredictor": "zoo.bulk.predictor",
+    "batch": "zoo.bulk.run",
     "build": "zoo.factory",
     "create": "zoo.factory",
     "embed": "zoo.tasks",
@@ -64,8 +68,10 @@ __all__ = [
     "Stream",
     "VideoDataset",
     "VideoModel",
+    "VideoPredictor",
     "Weights",
     "ZooError",
+    "batch",
     "build",
     "create",
     "embed",

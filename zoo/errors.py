@@ -115,3 +115,7 @@ class TrainingError(ZooError):
 
 class PublishError(ZooError):
     """Something in the way of publishing; nothing was uploaded unless the text says so."""
+
+
+class BatchError(ZooError):
+    """A bulk run that cannot go on, or whose rows do not add up; what it has done is kept."""

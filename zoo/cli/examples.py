@@ -35,6 +35,12 @@ EXAMPLES = {
         zoo embed *.mp4 -o features.safetensors
         zoo embed my_video.mp4 -o per_frame.safetensors --level frame
     """,
+    "batch": """
+        zoo batch videos -o out --workers 4           a folder, into out/parts/*.parquet and out/errors.csv
+        zoo batch clips.csv -o out --model r3d_18.k400 --resume
+        zoo batch "videos/**/*.mp4" -o features --task embed --max-error-rate 0.1
+        zoo batch clips.parquet -o out --engine ray --address head:6379
+    """,
     "frames": """
         zoo frames my_video.mp4 -o frames -n 8
         zoo frames my_video.mp4 -o frames --every 0.5 --size 256 --format jpg
