@@ -159,7 +159,7 @@ def test_what_is_broken_or_slow_is_named_with_its_cause_and_a_fix(well, monkeypa
     well["av"]["facts"]["codecs"]["r"].remove("av1")
     well["torchvision"]["seconds"] = 99.0
     well["torch"]["facts"]["threads"] = 64
-    monkeypatch.setattr(checks, "_quota", lambda: 2.0)
+    monkeypatch.setattr(checks, "quota", lambda: 2.0)
     monkeypatch.setattr(checks, "_has_nvidia", lambda: True)
     said = {(f.status, f.name): f for f in found("slow", "broken") if f.area != "plugins"}
     assert "libfoo.so" in said["broken", "timm"].value

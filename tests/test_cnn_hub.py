@@ -194,18 +194,6 @@ def test_window_and_global_pooling_agree_at_the_training_crop_only(name: str) ->
     assert difference.abs().max() > 0.01
 
 
-@one_of_a_kind
-def test_an_option_that_does_not_exist_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r'head_pool=.mean.: "window" as published, or "global"'):
-        on_meta(name, head_pool="mean")
-    if name in SLOWFASTS:
-        with pytest.raises(ValueError, match=r"slow_path=.every.*linspace"):
-            on_meta(name, slow_path="every")
-    if name.startswith("x3d"):
-        with pytest.raises(ValueError, match=r"shortcut_norm=.no.*PySlowFast"):
-            on_meta(name, shortcut_norm="no")
-
-
 @every_model
 def test_reset_classifier_replaces_the_last_layer_and_nothing_else(name: str) -> None:
     model = on_meta(name).to(torch.bfloat16)

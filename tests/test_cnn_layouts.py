@@ -97,20 +97,6 @@ def test_a_file_of_pytorchvideo_or_movinet_pytorch_has_our_names(name: str) -> N
     assert converted.keys() == state.keys() and all(converted[key] is value for key, value in state.items())
 
 
-@pytest.mark.parametrize("size", ["xs", "s", "m", "l"])
-def test_the_x3d_of_the_other_project_is_named(size: str) -> None:
-    hub, psf = f"x3d_{size}", f"x3d_{size}_psf"
-    hub_names, psf_names = (
-        {pyslowfast_name(hub, key): value for key, value in ours(name).items()} for name in (hub, psf)
-    )
-    for layout, state in (("pytorchvideo", ours(psf)), ("pyslowfast", psf_names)):
-        with pytest.raises(WeightsMismatch, match=r"file for x3d_..._psf.*such as x3d_s_psf"):
-            function(hub, layout)(state)
-    with pytest.raises(WeightsMismatch, match=r"without _psf.*such as x3d_s"):
-        function(psf, "pytorchvideo")(ours(hub))
-    assert function(hub, "pyslowfast")(hub_names).keys() == ours(hub).keys()
-
-
 def test_what_is_not_known_keeps_its_name_and_two_names_never_become_one() -> None:
     tensor = torch.zeros(1)
     stem = {"s1.pathway0_stem.conv.weight": tensor}

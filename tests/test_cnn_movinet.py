@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import zoo
-from zoo_cnn.movinet import SamePool, same
+from zoo_cnn.movinet import SamePool, running_mean, same
 
 STREAMS = tuple(name for name in MOVINETS if name.endswith("stream"))
 DEEP = ("movinet_a3_base", "movinet_a4_base", "movinet_a5_base")
@@ -97,7 +97,7 @@ def test_parameters_and_tensors_are_as_many_as_published(name: str) -> None:
 # --- streams --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["movinet_a0_stream", "movinet_a2_stream"])
+@pytest.mark.parametrize("name", STREAMS)
 def test_sixteen_frames_in_any_chunks_say_what_one_pass_says(name: str) -> None:
     model, frames = model_of(name), clip(16, 32)
     with torch.no_grad():
@@ -225,3 +225,13 @@ def test_a_step_can_be_exported(name: str) -> None:
         got, wanted = program(frames, state), model.step(frames, state)
     assert_close(got[0], wanted[0])
     assert all(torch.allclose(got[1][k], v, atol=1e-5) for k, v in wanted[1].items())
+
+
+def test_a_mean_over_all_frames_still_is_one_after_months_and_in_half_precision():
+    mean = torch.full((1, 2, 1, 1, 1), 0.5)
+    after = running_mean(torch.ones(1, 2, 3, 1, 1), mean, torch.tensor(2**30))
+    assert torch.allclose(after, mean.expand_as(after), atol=1e-6)
+    mean = torch.zeros(1, 2, 1, 1, 1, dtype=torch.bfloat16)
+    for seen in range(2000):  # a sum of ones would stay at 256
+        mean = running_mean(torch.ones_like(mean), mean, seen)
+    assert mean.dtype == torch.bfloat16 and torch.allclose(mean, torch.ones_like(mean), atol=0.01)

@@ -22,30 +22,15 @@ def others(plugin, names):
     return [name for name in zoo.list_models(plugin=plugin, pretrained=False) if name not in names]
 
 
-def unpinned(names):
-    """The complaint that is expected of weights whose digest nobody could ask for yet."""
-    open_ends = [n for n in names if any(w.source and not w.pinned for w in zoo.info(n).weights.values())]
-    return {f"{name}-check_spec_is_complete": "tools/pin.py has not been run online" for name in open_ends}
-
-
-def transformers(names):
-    return zoo.testing.conformance("transformer", models=names, xfail=unpinned(names))
-
-
-def timms(names):
-    """Bare names, and some of timm's own through the namespace."""
-    listed = [name if name in zoo.list_models() else f"timm/{name}" for name in names]
-    xfail = {key.removeprefix("timm/"): why for key, why in unpinned(listed).items()}
-    return zoo.testing.conformance("timm", models=names, xfail=xfail)
-
-
 OTHER_TIMM = ("tsn_resnet50", "tsm_mobilenetv2_100", "frames_vit_small", "test_efficientnet", "test_vit")
 
 test_cnn = zoo.testing.conformance("cnn", models=CNN)
 test_all_other_cnns = pytest.mark.slow(zoo.testing.conformance("cnn", models=others("cnn", CNN)))
 test_rnn = zoo.testing.conformance("rnn", models=RNN)
 test_all_other_rnns = pytest.mark.slow(zoo.testing.conformance("rnn", models=others("rnn", RNN)))
-test_timm = timms(TIMM)
-test_all_other_timms = pytest.mark.slow(timms(OTHER_TIMM))
-test_transformer = transformers(TRANSFORMER)
-test_all_other_transformers = pytest.mark.slow(transformers(others("transformer", TRANSFORMER)))
+test_timm = zoo.testing.conformance("timm", models=TIMM)
+test_all_other_timms = pytest.mark.slow(zoo.testing.conformance("timm", models=OTHER_TIMM))
+test_transformer = zoo.testing.conformance("transformer", models=TRANSFORMER)
+test_all_other_transformers = pytest.mark.slow(
+    zoo.testing.conformance("transformer", models=others("transformer", TRANSFORMER))
+)

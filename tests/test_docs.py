@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 import torch
 from safetensors.torch import save_file
+from training import class_folders, environment
 
 import zoo
 from zoo.cli import commands
@@ -18,6 +21,10 @@ from zoo.cli import commands
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+SHELL = re.findall(r"(?:<!-- ci: (\w+) -->\n)?```bash\n(.*?)```", README, re.DOTALL)  # name in .ci/run, lines
+(COMMANDS,) = (code for _, code in SHELL if "zoo predict" in code)
+(TRAINING,) = (code for _, code in SHELL if "zoo train" in code)
+(EVALUATION,) = (code for _, code in SHELL if "zoo evaluate" in code)
 
 
 def test_tables_and_references_are_what_the_tool_writes():
@@ -52,8 +59,7 @@ def test_the_commands_of_the_readme_run(desk, monkeypatch):
     from click.testing import CliRunner
 
     monkeypatch.chdir(desk)
-    (listing,) = (code for kind, code in BLOCKS if kind == "bash" and "zoo predict" in code)
-    for line in listing.splitlines():
+    for line in COMMANDS.splitlines():
         arguments = shlex.split(line, comments=True)
         assert arguments.pop(0) == "zoo"
         arguments = [a for arg in arguments for a in (["my_video.mp4"] if arg == "*.mp4" else [arg])]
@@ -61,15 +67,42 @@ def test_the_commands_of_the_readme_run(desk, monkeypatch):
         assert result.exit_code == 0, (line, result.output)
 
 
+@pytest.mark.slow
+def test_the_training_and_evaluation_of_the_readme_run(tmp_path):
+    """Every line as it stands, those of training with options on top that make it short."""
+    class_folders(tmp_path / "videos")
+    launch = {"zoo": ["zoo"], "torchrun": ["torch.distributed.run", "--standalone"]}
+    short = ["--steps", "2", "--workers", "0"]
+    for line in (TRAINING + EVALUATION).splitlines():
+        program, *arguments = shlex.split(line, comments=True)
+        command = [sys.executable, "-m", *launch[program], *arguments, *(short if line in TRAINING else [])]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert sorted(p.parent.name for p in tmp_path.glob("runs/*/model")) == ["first", "second", "third"]
+
+
+def test_every_block_of_the_readme_is_run():
+    """In here, by .ci/run in a fresh environment, or, where the lines are the guide's too, by tests/test_guide.py."""
+    assert {kind for kind, _ in BLOCKS} == {"python", "bash"}
+    guide = (ROOT / "plugins" / "README.md").read_text()
+    in_the_guide = {line for code in re.findall(r"```bash\n(.*?)```", guide, re.DOTALL) for line in code.splitlines()}
+    for mark, code in SHELL:
+        if mark:
+            assert re.search(rf"^readme {mark}$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+            assert len(code.splitlines()) == 1  # as many as .ci/run takes
+        elif code not in (COMMANDS, TRAINING, EVALUATION):
+            assert set(code.splitlines()) <= in_the_guide, code
+
+
 def test_every_command_option_and_variable_is_in_the_readme_or_its_help():
     for name, command in commands.commands.items():
-        assert f"zoo {name}" in README
+        assert re.search(rf"zoo {name}(?![\w-])", README), name
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help or parameter.type.name == "choice", f"zoo {name} {parameter.opts}"
     sources = "".join(p.read_text() for p in (ROOT / "zoo").rglob("*.py"))
-    for variable in set(re.findall(r"ZOO_[A-Z_]+", sources)):
-        assert variable in README
+    for variable in set(re.findall(r"\b_?ZOO_[A-Z_]+", sources)):
+        assert re.search(rf"(?<!\w){variable}(?!\w)", README), variable
 
 
 def test_nothing_committed_names_this_machine_or_a_registry():

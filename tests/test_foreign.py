@@ -109,10 +109,9 @@ def test_a_hub_that_fails_is_not_a_file_that_is_not_there(hub, tmp_path):
     ("instead", "says"),
     [
         ({"pytorch_model.bin": b"\x80\x04"}, "only pytorch_model.bin.*zoo convert pytorch_model.bin OUT --model"),
-        ({"model.safetensors.index.json": b"{}"}, "in several files.*max_shard_size"),
         ({}, FILE),
     ],
-    ids=["a pickle", "shards", "nothing"],
+    ids=["a pickle", "nothing"],
 )
 def test_weights_that_are_not_one_safetensors_file_say_what_to_do(hub, folder, tmp_path, instead, says):
     opening("sound")

@@ -25,7 +25,7 @@ LAYERS = [
     ["discovery"],
     ["registry"],
     ["weights", "video", "synth"],
-    ["contract"],
+    ["contract", "recognise"],
     ["factory"],
     ["cost"],
     ["tasks", "convert", "data"],
@@ -34,6 +34,7 @@ LAYERS = [
     ["pictures"],
     ["publishing", "gallery"],
     ["train"],
+    ["bulk"],
     ["cli"],
     ["__main__"],
 ]

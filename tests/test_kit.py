@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
-from click.testing import CliRunner
 from conftest import GOOD
 from safetensors.torch import save_file
-from wrong_models import right
+from wrong_models import ON_THE_HUB, PUBLISHED, RIGHT, STREAM, right
 
 import zoo
-from zoo.cli import commands
-from zoo.errors import PluginError, SpecError, UnknownModel
+from zoo.errors import SpecError
 from zoo.testing import CheckFailed, perturb, record_golden
-
-RIGHT = zoo.ModelSpec(
-    name="net",
-    builder="wrong_models:right",
-    family="test",
-    num_classes=5,
-    params=1253,
-    description="Two convolutions.",
-    paper="https://example.org/paper",
-    license="MIT",
-    preprocessing=zoo.Preprocessing(num_frames=8, resize=32),
-    geometry=zoo.Geometry(min_frames=2),
-)
-STREAM = replace(RIGHT, builder="wrong_models:Causal", streaming=True, params=461)
 
 
 def wrong(builder: str, spec: zoo.ModelSpec = RIGHT, **fields: object) -> zoo.ModelSpec:
     return replace(spec, builder=f"wrong_models:{builder}", **fields)
+
+
+def weighted(**fields: object) -> zoo.ModelSpec:
+    return replace(RIGHT, weights={"t": replace(ON_THE_HUB, **fields)})
 
 
 # What is wrong, the only check that fails, and a word of what it says.
@@ -53,6 +39,10 @@ WRONG = {
     "num_classes ignored": (wrong("fixed_classes"), "check_output_shape", "(2, 5)"),
     "num_classes not stated": (replace(RIGHT, num_classes=None), "check_output_shape", "None"),
     "softmax": (wrong("Probabilities"), "check_logits_are_not_probabilities", "sum to 1"),
+    "percents": (wrong("Rescaled"), "check_logits_are_free", "the same sum"),
+    "logarithms of a softmax": (wrong("Logarithms"), "check_logits_are_free", "exponentials"),
+    "sigmoids times two": (wrong("Odds"), "check_logits_are_free", "no logit is negative"),
+    "time in the batch": (wrong("FoldsTime"), "check_every_clip_gets_one_row", "(4, 5)"),
     "in place": (wrong("Mutates"), "check_input_is_not_mutated", "changed by up to"),
     "statistics of the batch": (wrong("Leaks"), "check_clips_are_independent", "alone"),
     "noise": (wrong("Trembles"), "check_deterministic", "relative difference"),
@@ -71,6 +61,40 @@ WRONG = {
     "float32 for ever": (wrong("NoAutocast"), "check_autocast", "dtype"),
     "a seed": (wrong("seeds"), "check_global_state_is_untouched", "generator of torch is seeded"),
     "a switch": (wrong("switches"), "check_global_state_is_untouched", "cudnn.benchmark"),
+    "threads": (wrong("SwitchesThreads"), "check_global_state_is_untouched", "number of threads"),
+    "a type for all": (wrong("SwitchesDtype"), "check_global_state_is_untouched", "default dtype"),
+    "a seed in forward": (wrong("SeedsWhileRunning"), "check_forward_leaves_no_trace", "generator of torch"),
+    "a seed in training": (wrong("SeedsInTraining"), "check_forward_leaves_no_trace", "generator of numpy"),
+    "no more gradients": (wrong("SwitchesGradientsOff"), "check_forward_leaves_no_trace", "True became False"),
+    "a switch in training": (wrong("SwitchesInTraining"), "check_forward_leaves_no_trace", "matmul precision"),
+    "the end of the process": (wrong("StopsInTraining"), "check_training_mode_works", "SystemExit: only for inference"),
+    "no numbers in training": (wrong("DividesByZero"), "check_training_mode_works", "not finite: the answer"),
+    "two answers in training": (wrong("AuxiliaryHead"), "check_training_mode_works", "(2, 2, 5)"),
+    "no such layout": (
+        replace(RIGHT, layouts={"theirs": "wrong_models:gone"}),
+        "check_named_functions_exist",
+        "has no attribute 'gone'",
+    ),
+    "no such opener": (
+        replace(RIGHT, opens={"transformers:theirs": "nowhere:opener"}),
+        "check_named_functions_exist",
+        "No module named 'nowhere'",
+    ),
+    "weights of no layout": (weighted(layout="theirs"), "check_named_functions_exist", "'theirs', of none"),
+    "half a pin": (weighted(sha256=""), "check_weights_are_pinned", "empty: weights['t'].sha256"),
+    "one label": (weighted(labels=("walk",), num_classes=1), "check_labels_fit_the_weights", "one label, 'walk'"),
+    "a step unsaid": (replace(STREAM, streaming=False), "check_streaming_is_declared", "init_state and step"),
+    "half a stream": (wrong("HalfAStream"), "check_streaming_is_declared", "it has step"),
+    "odd frames": (wrong("Pairs", STREAM), "check_uneven_chunks_make_no_difference", "chunks of 3"),
+    "another delay": (replace(STREAM, delay=2), "check_delay", "2"),
+    "a delay unsaid": (wrong("LateUnsaid", STREAM), "check_delay", "an answer after 1 frames"),
+    "a delay that is none": (wrong("NotLate", STREAM, delay=2), "check_delay", "no answer after 2 frames"),
+    "another window": (replace(STREAM, receptive_field=9), "check_receptive_field", "9"),
+    "a window unsaid": (wrong("WindowUnsaid", STREAM), "check_receptive_field", "frame 24 from the end"),
+    "a window that is none": (wrong("NoWindow", STREAM, receptive_field=4), "check_receptive_field", "frame 5 from"),
+    "another period": (replace(STREAM, period=2), "check_period", "2"),
+    "a period unsaid": (wrong("EverySecondUnsaid", STREAM), "check_period", "after 3 frames"),
+    "a period that is none": (wrong("EveryFrame", STREAM, period=2), "check_period", "after 2, 3"),
     "chunks": (wrong("Forgets", STREAM), "check_chunks_make_no_difference", "chunks of 1"),
     "state in place": (wrong("Impure", STREAM), "check_steps_are_pure", "changed in place: total, frames"),
     "a state of views": (wrong("Views", STREAM), "check_state_survives_a_file", "contiguous"),
@@ -79,13 +103,35 @@ WRONG = {
 }
 
 
-def failures(spec: zoo.ModelSpec, **options: object) -> dict[str, CheckFailed]:
+def failures(spec: zoo.ModelSpec) -> dict[str, CheckFailed]:
     with zoo.testing.isolated():
         zoo.register(spec, name="acme")
-        return {row.check: row.failure for row in zoo.testing.report("acme", **options) if not row.ok}
+        return {row.check: row.failure for row in zoo.testing.report("acme") if not row.ok}
 
 
-@pytest.mark.parametrize("spec", [RIGHT, STREAM, replace(RIGHT, geometry=None)], ids=["net", "stream", "any clip"])
+def ask(spec: zoo.ModelSpec, name: str) -> None:
+    """One check only."""
+    with zoo.testing.isolated():
+        zoo.register(spec, name="acme")
+        (check,) = (check for _, check in zoo.testing.checks("acme") if check.__name__ == name)
+        check(zoo.info("acme/net"))
+
+
+RIGHTS = {
+    "net": RIGHT,
+    "any clip": replace(RIGHT, geometry=None),
+    "stream": STREAM,
+    "late": wrong("Late", STREAM, delay=2),
+    "window": wrong("Window", STREAM, receptive_field=4),
+    "every second frame": wrong("EverySecond", STREAM, period=2),
+    "weights": weighted(),
+    "one label of a sigmoid": weighted(
+        labels=("a cat",), num_classes=1, preprocessing=zoo.Preprocessing(num_frames=8, resize=32, activation="sigmoid")
+    ),
+}
+
+
+@pytest.mark.parametrize("spec", RIGHTS.values(), ids=RIGHTS)
 def test_a_right_plugin_passes_every_check(spec):
     assert failures(spec) == {}
 
@@ -104,6 +150,15 @@ def test_every_check_has_a_wrong_plugin():
         zoo.register(STREAM, name="acme")
         known = {check.__name__ for _, check in zoo.testing.checks("acme")}
     assert known == {check for _, check, _ in WRONG.values()}  # the other two, light and packaged, follow below
+
+
+def test_a_stream_that_is_none_fails_what_is_asked_of_streams():
+    found = failures(replace(RIGHT, streaming=True))
+    with zoo.testing.isolated():
+        zoo.register(RIGHT, name="acme")
+        of_all = {check.__name__ for _, check in zoo.testing.checks("acme")}
+    assert set(found) & of_all == {"check_streaming_is_declared"}
+    assert "none of them" in found["check_streaming_is_declared"].seen
 
 
 def test_every_check_says_what_it_shows():
@@ -144,9 +199,7 @@ def packaged(tmp_path, monkeypatch):
         source="pkg://acme_weights/net.safetensors",
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         size=path.stat().st_size,
-        num_classes=5,
-        license="MIT",
-        training_data="nothing",
+        **PUBLISHED,
     )
     yield replace(RIGHT, weights={"t": weights}), path
     sys.modules.pop("acme_weights", None)
@@ -161,125 +214,25 @@ def test_packaged_weights_are_held_to_the_logits_on_record(packaged):
         with pytest.raises(SpecError, match=r"architecture\.tag"):
             record_golden("acme/net")
     assert record == path.with_name("net.golden.json")
-    assert failures(spec) == {}
+    ask(spec, "check_packaged_weights")
     data = json.loads(record.read_text())
-    data["logits"][2] += 0.01
-    record.write_text(json.dumps(data))
-    found = failures(spec)
-    assert list(found) == ["check_packaged_weights"]
-    assert "net.golden.json" in found["check_packaged_weights"].expected
-    record.write_text('{"clip": [1, 3, 8, 32, 32], "logits": "none"}')
+    rows = {"another number": [*data["logits"][:2], data["logits"][2] + 0.01, *data["logits"][3:]]}
+    rows |= {"a little larger": [1.0005 * logit for logit in data["logits"]], "none": "none"}
+    for logits in rows.values():
+        record.write_text(json.dumps({**data, "logits": logits}))
+        with pytest.raises(CheckFailed, match=r"net\.golden\.json"):
+            ask(spec, "check_packaged_weights")
     assert list(failures(spec)) == ["check_packaged_weights"]
     record.unlink()
     path.write_bytes(path.read_bytes()[:-1])
-    found = failures(spec)
-    assert list(found) == ["check_packaged_weights"]
-    assert "WeightsCorrupt" in found["check_packaged_weights"].seen
+    with pytest.raises(CheckFailed, match="WeightsCorrupt"):
+        ask(spec, "check_packaged_weights")
 
 
-# --- the doors -----------------------------------------------------------------------------------------------------
-
-TEST_FILE = """
-import zoo
-
-zoo.register(zoo.ModelSpec.from_dict({spec}), name="acme")
-test_acme = zoo.testing.conformance("acme", xfail={xfail})
-"""
-
-
-def pytest_run(folder, spec, xfail):
-    (folder / "test_acme.py").write_text(TEST_FILE.format(spec=spec.to_dict(), xfail=xfail))
-    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", "licence or complete or count"]
-    return subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
-
-
-def test_in_pytest_ids_are_readable_and_known_failures_are_strict(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    monkeypatch.setenv("COLUMNS", "200")
-    done = pytest_run(tmp_path, replace(RIGHT, license=""), {"check_spec_is_complete": "the lawyers are on it"})
-    assert "test_acme[net-check_parameter_count] PASSED" in done.stdout
-    assert "test_acme[net-check_spec_is_complete] XFAIL (the lawyers are on it)" in done.stdout
-    assert done.returncode == 0
-    done = pytest_run(tmp_path, RIGHT, {"net-check_spec_is_complete": "the lawyers are on it"})
-    assert "[XPASS(strict)] the lawyers are on it" in done.stdout
-    assert done.returncode == 1
-
-
-def test_an_expected_failure_that_names_no_check_raises():
-    with zoo.testing.isolated():
-        zoo.register(RIGHT, name="acme")
-        with pytest.raises(SpecError, match="check_lisence"):
-            zoo.testing.conformance("acme", xfail={"check_lisence": "a typo"})
-
-
-def test_sets_of_checks_are_numbered_and_grow_only(monkeypatch):
-    def check_something_new(spec):
-        """A rule of a later zoo."""
-
-    from zoo.testing import kit
-
-    with zoo.testing.isolated():
-        zoo.register(RIGHT, name="acme")
-        before = [check.__name__ for _, check in zoo.testing.checks("acme", version=1)]
-        assert len(before) == 21
-        monkeypatch.setitem(kit.OF_MODELS, 2, (check_something_new,))
-        assert [check.__name__ for _, check in zoo.testing.checks("acme", version=1)] == before
-        assert "check_something_new" in [check.__name__ for _, check in zoo.testing.checks("acme")]
-        with pytest.raises(SpecError, match="version=9"):
-            list(zoo.testing.checks("acme", version=9))
-
-
-def test_who_cannot_be_checked_is_told_why(site):
-    with zoo.testing.isolated() as registry:
-        with pytest.raises(UnknownModel, match="no plugin 'nobody' is installed"):
-            list(zoo.testing.checks("nobody"))
-        zoo.register(zoo.ModelSpec(name="*", resolver="wrong_models:resolve"), name="any")
-        with pytest.raises(PluginError, match="--model NAME"):
-            list(zoo.testing.checks("any"))
-        site("zoo-bad", {"bad": "bad_plugin"}, bad_plugin="1/0")
-        registry._discover = True
-        registry._entries = None
-        with pytest.warns(UserWarning, match="switched off"), pytest.raises(PluginError, match="ZeroDivisionError"):
-            list(zoo.testing.checks("bad"))
-
-
-def test_models_of_a_namespace_are_checked_by_name():
-    with zoo.testing.isolated():
-        zoo.register(zoo.ModelSpec(name="*", resolver="wrong_models:resolve"), name="any")
-        pairs = list(zoo.testing.checks("any", models=["net"]))
-        assert {spec.full_name for spec, _ in pairs} == {"any/net"}
-        with pytest.raises(UnknownModel):
-            list(zoo.testing.checks("any", models=["other"]))
-
-
-def test_importing_the_kit_imports_neither_torch_nor_pytest():
-    code = "import sys, zoo.testing; zoo.testing.isolated; print({'torch', 'pytest', 'numpy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-    code = "import sys, zoo; zoo.testing.checks; print('pytest' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
-def command(*arguments, code):
-    result = CliRunner().invoke(commands, arguments)
-    assert result.exit_code == code, result.output
-    return result
-
-
-def test_zoo_check_prints_a_table_and_exits_with_one_if_a_check_fails():
-    with zoo.testing.isolated():
-        zoo.register(RIGHT, name="acme")
-        text = command("check", "acme", code=0).stdout
-        assert "check_pickle" in text
-        assert text.splitlines()[-1] == "acme: 21 of 21 checks passed"
-    with zoo.testing.isolated():
-        zoo.register(replace(RIGHT, license="", params=7), name="acme")
-        text = command("check", "acme", code=1).stdout
-        assert text.splitlines()[-1] == "acme: 19 of 21 checks passed"
-        assert "write params=1_253" in text
-        rows = json.loads(command("check", "acme", "--json", "--model", "net", code=1).stdout)
-        assert {row["check"] for row in rows if not row["ok"]} == {"check_spec_is_complete", "check_parameter_count"}
-        assert rows[0]["model"] == "net"
-        assert next(row for row in rows if not row["ok"])["fix"]
-        assert "no plugin 'nobody'" in command("check", "nobody", code=2).stderr
+def test_a_file_at_hand_has_as_many_logits_as_labels(packaged):
+    spec, path = packaged
+    found = zoo.Weights(source=str(path), sha256="", labels=tuple("abcde"), license="MIT", training_data="nothing")
+    ask(replace(spec, weights={"t": found}), "check_labels_fit_the_weights")
+    four = replace(found, labels=tuple("abcd"), num_classes=4)
+    with pytest.raises(CheckFailed, match=r"fits a model of 4 classes(?s:.*)fc\.weight \(5, 8\) instead of \(4, 8\)"):
+        ask(replace(spec, weights={"t": four}), "check_labels_fit_the_weights")

@@ -29,6 +29,8 @@ QUESTIONS = {
     "doctor --help": "from zoo.cli import commands; commands(['doctor', '--help'], standalone_mode=False)",
     "completion": "from zoo.cli import commands; commands(['completion', 'bash'], standalone_mode=False)",
     "train --help": "from zoo.cli import commands; commands(['train', '--help'], standalone_mode=False)",
+    "evaluate --help": "from zoo.cli import commands; commands(['evaluate', '--help'], standalone_mode=False)",
+    "batch --help": "from zoo.cli import commands; commands(['batch', '--help'], standalone_mode=False)",
     "predict --help": "from zoo.cli import commands; commands(['predict', '--help'], standalone_mode=False)",
 }
 

@@ -40,18 +40,6 @@ class GoesOn(zoo.VideoModel):
         return last + self.gain * change * steps[:, None, None] + 0 * clip.mean((2, 3, 4), keepdim=True)
 
 
-class WrongNumber(GoesOn):
-    def forward(self, clip: Tensor, frames: int | None = None) -> Tensor:
-        return super().forward(clip)
-
-
-class NotAlike(GoesOn):
-    """Foresees another way when asked for more."""
-
-    def forward(self, clip: Tensor, frames: int | None = None) -> Tensor:
-        return super().forward(clip, frames) * (1 + 0.1 * (frames or self.horizon))
-
-
 class Reads(GoesOn):
     """Looks at all frames."""
 
@@ -59,8 +47,30 @@ class Reads(GoesOn):
         return super().forward(clip, frames) + 0.1 * clip.mean(2, keepdim=True)
 
 
-class WrongAlike(Reads):
-    forward = NotAlike.forward
+class WrongNumber(Reads):
+    def forward(self, clip: Tensor, frames: int | None = None) -> Tensor:
+        return super().forward(clip)
+
+
+class NotAlike(Reads):
+    """Foresees another way when asked for more."""
+
+    def forward(self, clip: Tensor, frames: int | None = None) -> Tensor:
+        return super().forward(clip, frames) * (1 + 0.1 * (frames or self.horizon))
+
+
+class OneSize(Reads):
+    """Its frames are never higher than those of its protocol."""
+
+    def forward(self, clip: Tensor, frames: int | None = None) -> Tensor:
+        return super().forward(clip, frames)[:, :, :, :16]
+
+
+class Half(Reads):
+    """Of a longer clip it foresees the first frames only."""
+
+    def forward(self, clip: Tensor, frames: int | None = None) -> Tensor:
+        return super().forward(clip, frames if clip.shape[2] < 10 else 1)
 
 
 SPEC = zoo.ModelSpec(
@@ -260,18 +270,27 @@ def test_a_right_model_passes_and_is_asked_nothing_about_classes():
     assert "check_forecast_shape" in asked and "check_output_shape" not in asked
 
 
-@pytest.mark.parametrize(
-    ("builder", "check"),
-    [
-        ("GoesOn", "check_every_frame_counts"),
-        ("WrongNumber", "check_forecast_shape"),
-        ("WrongAlike", "check_longer_forecast_starts_with_the_shorter"),
-    ],
-)
-def test_a_wrong_model_fails_the_check_that_it_breaks(builder, check):
+# A network that breaks one rule, and the check that says so.
+WRONG = {
+    "GoesOn": "check_every_frame_counts",
+    "WrongNumber": "check_forecast_shape",
+    "NotAlike": "check_longer_forecast_starts_with_the_shorter",
+    "OneSize": "check_every_clip_gets_its_frames",
+    "Half": "check_every_clip_gets_its_frames",
+}
+
+
+@pytest.mark.parametrize(("builder", "check"), WRONG.items())
+def test_a_wrong_model_fails_the_check_that_it_breaks_and_no_other(builder, check):
     found = failures(builder=f"test_next_frame:{builder}")
-    assert check in found
+    assert list(found) == [check], found
     assert found[check].expected and found[check].seen and found[check].fix
+
+
+def test_every_check_of_the_task_has_a_wrong_model():
+    from zoo.testing.next_frames import CHECKS
+
+    assert {check.__name__ for group in CHECKS.values() for check in group} == set(WRONG.values())
 
 
 def test_the_task_is_named_where_it_is_registered_and_nowhere_else_in_the_core():

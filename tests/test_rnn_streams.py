@@ -125,10 +125,19 @@ def test_streams_of_one_batch_start_anew_alone(name):
 
 def test_a_stream_that_does_not_exist_cannot_start_anew():
     model = model_of("convgru_tiny")
-    for wrong in ([3], [-1]):
+    for wrong in ([3], [-1], [0.5], [True], torch.tensor([True, False, True])):
         with pytest.raises(SpecError, match="streams 0 to 1"):
             model.reset_state(model.init_state(2), wrong)
     assert model.reset_state(model.init_state(2), []).keys() == model.init_state(2).keys()
+
+
+def test_a_mean_over_all_frames_still_is_one_after_months():
+    model = model_of("lrcn_resnet18")
+    state = model.init_state(1)
+    state["head.frames"] += 2**30
+    state["head.mean"] += 3.0
+    _, after = run(model, clip(2), 1, state)
+    assert torch.allclose(after["head.mean"], state["head.mean"], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lrcn_resnet18", "convgru_tiny", "predrnn"])

@@ -18,7 +18,7 @@ from conftest import install
 from zoo.cli import commands
 from zoo.errors import SpecError, ZooError
 from zoo.scaffold import STYLES, new_plugin
-from zoo.testing import kit
+from zoo.testing import sets
 
 ROOT = Path(__file__).parent.parent
 EXPECTED = [
@@ -72,7 +72,7 @@ assert len(prediction.scores) == 10 and abs(float(prediction.scores.sum()) - 1) 
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider"]))
 """
     tests = run(sys.executable, "-c", code, cwd=folder, **environment)
-    assert re.search(r"^22 passed", tests, re.MULTILINE), tests
+    assert re.search(r"^30 passed", tests, re.MULTILINE), tests
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -84,7 +84,7 @@ def test_it_passes_ruff_as_generated(style, tmp_path):
 
 def test_it_names_the_newest_set_of_checks(tmp_path):
     folder = new_plugin("acme", output=tmp_path)
-    assert f'conformance("acme", version={kit.NEWEST})' in (folder / "tests" / "test_acme.py").read_text()
+    assert f'conformance("acme", version={sets.newest()})' in (folder / "tests" / "test_acme.py").read_text()
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,10 @@ def test_it_names_the_newest_set_of_checks(tmp_path):
         ("acme-video", "how about acme_video?"),
         ("", "lower case letters"),
         ("../acme", "how about acme?"),
+        ("acme_", "how about acme?"),
+        ("acme__", "how about acme?"),
+        ("class", "a word of Python's own: choose another; how about class_models?"),
+        ("json", "a word of Python's own"),
         ("local", "belongs to zoo itself"),
         ("cnn", "belongs to zoo itself"),
     ],
@@ -114,6 +118,33 @@ def test_what_exists_stays_as_it_is(tmp_path):
         new_plugin("acme", output=tmp_path / "file" / "below")
     with pytest.raises(SpecError, match="one of cnn, timm"):
         new_plugin("acme", style="rnn", output=tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_folder_that_cannot_be_finished_does_not_stay(error, tmp_path, monkeypatch):
+    write, written = Path.write_text, []
+
+    def write_some(self, *args, **options):
+        written.append(self)
+        if len(written) == 3:
+            raise error
+        return write(self, *args, **options)
+
+    monkeypatch.setattr(Path, "write_text", write_some)
+    with pytest.raises(ZooError if isinstance(error, OSError) else KeyboardInterrupt) as raised:
+        new_plugin("acme", output=tmp_path)
+    assert len(written) == 3 and list(tmp_path.iterdir()) == []
+    assert "disk full" in str(raised.value) or isinstance(error, KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("name", ["acme", "a", "3d", "acme_video", "acme__video", "a" * 60, "zoo", "model"])
+def test_names_of_distributions_and_modules_are_valid(name, tmp_path):
+    folder = new_plugin(name, output=tmp_path)
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", project["name"])
+    assert project["entry-points"]["zoo"] == {name: f"zoo_{name}"} and f"zoo_{name}".isidentifier()
+    for path in folder.rglob("*.py"):
+        compile(path.read_text(), path, "exec")
 
 
 def test_the_command_says_what_to_do_next(tmp_path):
@@ -142,7 +173,7 @@ def test_by_pip_in_a_fresh_environment(tmp_path):
     run(scripts / "zoo", "new", "acme", cwd=tmp_path, **clean)
     run(*pip, "-e", "./zoo_acme", cwd=tmp_path, **clean)
     assert run(scripts / "zoo", "list", "acme/*", cwd=tmp_path, **clean).split() == ["acme/net_s"]
-    assert "22 of 22 checks passed" in run(scripts / "zoo", "check", "acme", cwd=tmp_path, **clean)
+    assert "30 of 30 checks passed" in run(scripts / "zoo", "check", "acme", cwd=tmp_path, **clean)
     code = "import numpy, zoo; zoo.video.write_video('clip.mp4', numpy.zeros((20, 64, 96, 3), 'uint8'), fps=10)"
     run(python, "-c", code, cwd=tmp_path, **clean)
     predicted = run(scripts / "zoo", "predict", "clip.mp4", "--model", "acme/net_s", "--json", cwd=tmp_path, **clean)

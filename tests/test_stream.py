@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import datetime
 import functools
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 
 import zoo
 from zoo.errors import SpecError, VideoError
+from zoo.streaming import history
 from zoo.testing import perturb
 from zoo.video.sampling import at_times
 
@@ -143,6 +146,9 @@ def test_after_a_long_gap_or_with_another_size_a_stream_begins_anew():
         assert stream.report() == (32, 0, 0, 1)
     stream.push(video(1, size=(32, 32))[0], 51.0)
     assert stream.report().restarts == 2
+    again = follow(stream, frames, times(16, start=40.0))  # the camera has started again, and its clock
+    assert [p.time_s - 40 for p in again] == pytest.approx([p.time_s - 50 for p in alone])
+    assert torch.equal(again[-1].scores, alone[-1].scores) and stream.report().restarts == 3
 
 
 def test_scores_are_smoothed_by_their_half_life():
@@ -182,12 +188,19 @@ def test_a_stream_goes_on_from_a_file(name, tmp_path):
     assert second.report() == (60, 0, 0, 0)
     with pytest.raises(SpecError, match=f"holds streams of {name}"):
         zoo.Stream(model_of("co_slow_r50")).restore(tmp_path / "streams.safetensors")
+    other = zoo.Stream(model, rate=2)
+    other.restore(tmp_path / "streams.safetensors")
+    assert len(follow(other, frames[33:], when[33:])) in (2, 3)  # its own rate from here on: at 1.5 and 2.0
+    with pytest.raises(SpecError, match=r"no_folder.*cannot be written"):
+        second.save(tmp_path / "no_folder" / "streams.safetensors")
     with pytest.raises(SpecError, match=r"give a file that Stream\.save wrote"):
         second.restore(tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize("name", ["convgru_tiny", "r2plus1d_tiny"])
-def test_memory_is_bounded(name):
+def test_memory_is_bounded(name, monkeypatch):
+    monkeypatch.setattr(history, "MOST_WINDOWS", 4)
+
     def held(stream: zoo.Stream) -> int:
         watched = stream._watched["stream"]
         return sum(t.numel() * t.element_size() for t in watched.tensors().values())
@@ -227,7 +240,60 @@ def test_what_cannot_be_says_so():
         (video(2), None),
         (video(1)[0], float("nan")),
         (video(1)[0], "now"),
+        (video(1)[0], datetime.datetime.now(datetime.UTC)),
+        (torch.zeros(4, 4, 3, dtype=torch.bfloat16), 0.0),
     ):
         with pytest.raises(VideoError):
             stream.push(frames, when)
     assert stream.streams == ()
+    for ask in (stream.finish, stream.report, stream.summary, stream.remove, stream.reset):
+        with pytest.raises(SpecError, match="no stream 'yard'"):
+            ask("yard")
+
+
+def test_a_frame_that_cannot_be_costs_no_other_stream_its_own():
+    model = copy.copy(model_of("convgru_tiny"))
+    model.preprocessing = zoo.Preprocessing(num_frames=8, fps=8, sampler="consecutive", crop=32)
+    frames, when = video(12), times(12, 8)
+    wanted = follow(zoo.Stream(model, rate=None), frames, when)
+    stream, found = zoo.Stream(model, rate=None), []
+    for i in range(12):
+        if i == 5:
+            with pytest.raises(VideoError, match="yard: a crop of 32x32"):
+                stream.push_all({"stream": (frames[i], when[i]), "yard": (video(1, size=(16, 16))[0], 0.0)})
+        found += stream.push(frames[i], when[i])
+    assert_same(found, wanted, 0)
+    assert stream.streams == ("stream",)
+
+
+# --- all that was said ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["convgru_tiny", "r2plus1d_tiny"])
+def test_the_summary_tells_what_happened_when_and_can_be_drawn(name, tmp_path):
+    stream = zoo.Stream(model_of(name), rate=4)
+    with pytest.raises(SpecError, match="no stream 'stream'"):
+        stream.summary()
+    found = follow(stream, video(90), times(90, start=50.0))
+    whole = stream.summary()
+    assert [torch.equal(a.scores, row) for a, (*_, row) in zip(found, whole.windows, strict=True)] == [True] * len(
+        found
+    )
+    assert whole.windows[0][0] == 0 and whole.segments[0].start_s == 0
+    assert whole.duration_s == whole.segments[-1].end_s == pytest.approx(found[-1].time_s - 50 + 1 / FPS, abs=0.04)
+    assert whole.report == stream.report() and whole.timeline().width == 1200
+    stream.save(tmp_path / "streams.safetensors")
+    other = zoo.Stream(model_of(name))
+    other.restore(tmp_path / "streams.safetensors")
+    assert other.summary().segments == whole.segments
+
+
+def test_a_long_history_has_coarser_entries_of_one_length(monkeypatch):
+    monkeypatch.setattr(history, "MOST_WINDOWS", 8)
+    kept, said = history.History(), torch.rand(100, 3)
+    for i, scores in enumerate(said):
+        kept.add(i, i + 1, scores)
+        assert len(kept.windows) <= 8
+    assert [(a, b) for a, b, _ in kept.windows] == [(i, min(i + 16, 100)) for i in range(0, 100, 16)]
+    for start, end, mean in kept.windows:
+        assert torch.allclose(mean, said[start:end].mean(0), atol=1e-6)

@@ -15,9 +15,11 @@ import av
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import zoo
-from zoo.cli import commands
+from zoo.cli import commands, live
+from zoo.errors import VideoError
 
 MODEL = "r2plus1d_tiny.camera_motion"
 FPS = 24
@@ -66,25 +68,25 @@ def test_a_file_gives_the_lines_that_a_stream_gives(path, clip):
 def test_a_pipe_takes_a_container_or_bare_frames_and_both_end(path, clip):
     out, error = start("-").communicate(path.read_bytes(), timeout=60)
     bare = run("--stream", "-", "--raw", f"128x96@{FPS}", given=clip.tobytes() + b"cut")
-    for lines, said in ((out.decode().splitlines(), error), bare):
+    assert bare[1] == f"of {len(clip)} frames: 1 cut short at the end\n"
+    for lines, said in ((out.decode().splitlines(), error), (bare[0], "")):
         assert not said
         assert len(lines) >= 5 and all(line.split()[1] == "s" for line in lines)
         assert sum("pan_left" in line for line in lines) > len(lines) / 2
 
 
-def test_it_ends_cleanly_when_the_reader_goes_or_the_user_does(clip):
-    frames = np.concatenate([clip] * 2).tobytes()
-
-    def feed(process: subprocess.Popen) -> None:
+def test_it_ends_cleanly_when_the_reader_goes_or_the_user_does(clip, path):
+    def feed(process: subprocess.Popen, data: bytes) -> None:
         try:
-            process.stdin.write(frames)
+            process.stdin.write(data)
             process.stdin.flush()
         except BrokenPipeError:
             pass
 
-    for how in ("reader", "user"):
-        process = start("-", "--raw", f"128x96@{FPS}", "--rate", "8")
-        feeder = threading.Thread(target=feed, args=(process,), daemon=True)
+    bare = np.concatenate([clip] * 2).tobytes()
+    for how, data, options in (("reader", bare, ("--raw", f"128x96@{FPS}")), ("user", path.read_bytes(), ())):
+        process = start("-", *options, "--rate", "8")
+        feeder = threading.Thread(target=feed, args=(process, data), daemon=True)
         feeder.start()
         assert process.stdout.readline()
         if how == "reader":
@@ -126,6 +128,11 @@ def test_what_is_missing_is_told(tmp_path, clip):
     [
         (("a.mp4", "b.mp4", "--stream"), "follows one video"),
         (("a.mp4", "--rate", "2"), "--rate goes with --stream"),
+        (("a.mp4", "--timeline", "a.png"), "--timeline goes with --stream"),
+        (("a.mp4", "--stream", "--timeline", "none/a.png"), "the folder 'none' does not exist"),
+        (("a.mp4", "--stream", "--timeline", "a.mp4"), "its suffix is not one of .png"),
+        (("-", "--stream", "--raw", "99999x99999@1"), "at most"),
+        (("-", "--stream", "--raw", "4x4@1"), "it ended after 0 bytes, and a frame has 48"),
         (("-", "--stream", "--raw", "big"), "WIDTHxHEIGHT@FPS"),
         (("a.mp4", "--stream", "--raw", "4x4@1"), "--raw is about a pipe"),
         (("a.mp4", "--stream", "--stride", "2"), "--rate"),
@@ -144,6 +151,64 @@ def test_a_device_is_followed():
         pytest.skip("this av has no lavfi")
     lines, _ = run("--stream", "testsrc=size=96x64:rate=10:duration=3", "--input-format", "lavfi")
     assert len(lines) >= 4
+
+
+def test_a_video_too_short_for_an_answer_says_so(path, monkeypatch):
+    monkeypatch.setattr(zoo.VideoModel, "delay", 99)  # as of continual networks
+    with pytest.warns(UserWarning, match="random"):
+        lines, error = run("--stream", str(path), "--model", "convgru_tiny", code=3)
+    assert not lines and "ended before there was an answer, for which this model needs 100 of its frames" in error
+
+
+def test_what_was_said_before_an_error_is_not_lost(clip, monkeypatch, tmp_path):
+    def breaks(*_: object):
+        for i, picture in enumerate(clip):
+            yield zoo.video.Frame(picture, i, i / FPS)
+        raise VideoError("the camera went away")
+
+    monkeypatch.setattr(live, "_frames", breaks)
+    file = tmp_path / "when.png"
+    lines, error = run("--stream", "x", "--timeline", str(file), code=3)
+    assert lines[-1].split()[0] == f"{(len(clip) - 1) / FPS:.2f}" and "the camera went away" in error
+    with Image.open(file) as picture:
+        assert picture.width == 1200
+
+
+def test_of_a_device_the_newest_frames_are_kept(monkeypatch):
+    monkeypatch.setattr(live, "WAITING", 4)
+    all_came = threading.Event()
+
+    def camera():
+        for i in range(50):
+            yield zoo.video.Frame(np.zeros((2, 2, 3), np.uint8), i, i / 30)
+            all_came.wait(10 if i == 0 else 0)
+        raise VideoError("unplugged")
+
+    watch = live._Watch(live=True)
+    frames = live._newest(camera(), watch)
+    seen = [next(frames).index]
+    all_came.set()
+    with pytest.raises(VideoError, match="unplugged"):
+        for frame in frames:
+            seen.append(frame.index)
+            time.sleep(0.1 if len(seen) == 2 else 0)  # the model is busy
+    assert seen[-1] == 49 and seen == sorted(seen) and watch.lost == 50 - len(seen) > 20
+
+
+def test_lateness_is_counted_from_the_soonest_answer(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    watch = live._Watch(live=True)
+    for now[0], frame_s, behind in ((103.0, 0.0, 0.0), (103.1, 3.0, 0.0), (106.1, 6.0, 0.0), (111.1, 8.0, 3.0)):
+        watch.sees(zoo.video.Frame(np.zeros((2, 2, 3), np.uint8), 0, frame_s))
+        assert watch.behind_s == pytest.approx(behind)
+
+
+def test_silence_is_told_once(monkeypatch, capsys):
+    monkeypatch.setattr(live, "PATIENCE_S", 0.05)
+    with live._Watch(live=True).speaks_of_silence():
+        time.sleep(0.5)
+    assert capsys.readouterr().err.count("nothing came") == 1
 
 
 @pytest.mark.slow
@@ -169,13 +234,12 @@ def test_live_video_is_named_in_less_than_a_second(model, clip):
     thread = threading.Thread(target=camera)
     thread.start()
     late = []
-    for line in process.stdout:
-        row = json.loads(line)
-        late.append((row["time_s"], time.monotonic() - began[0] - row["time_s"]))
-    thread.join()
-    assert process.wait(30) == 0
+    with process.stdout, process.stderr:
+        for line in process.stdout:
+            row = json.loads(line)
+            late.append((row["time_s"], time.monotonic() - began[0] - row["time_s"]))
+        thread.join()
+        assert process.wait(30) == 0
     print(model, [f"{t:.2f}: {seconds:.2f}" for t, seconds in late])
     after_start = [seconds for t, seconds in late if t > 5.0]  # imports, and what FFmpeg wants to see of a stream first
     assert len(after_start) >= 8 and max(after_start) < 1.0
-    for end in (process.stdout, process.stderr):
-        end.close()

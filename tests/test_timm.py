@@ -1,4 +1,4 @@
-"""timm's image networks as video models: options, names without timm, frames, shifts, inflation, heads over time."""
+"""timm's image networks as video models: names without timm, frames, sizes and options."""
 
 from __future__ import annotations
 
@@ -9,28 +9,12 @@ import sys
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from timm_models import a_clip, away, fresh
+from torch import Tensor
 
 import zoo
 from zoo.errors import GeometryError, SpecError, UnknownModel
 from zoo_timm import index
-from zoo_timm.heads import HEADS
-from zoo_timm.mixing import temporal_shift
-
-
-def fresh(name: str = "timm/test_resnet", **options):
-    torch.manual_seed(0)
-    return zoo.testing.perturb(zoo.build(name, **options)).eval()
-
-
-def a_clip(batch: int = 2, frames: int = 6, size: int = 32) -> Tensor:
-    return torch.randn(batch, 3, frames, size, size, generator=torch.Generator().manual_seed(1))
-
-
-def away(a: Tensor, b: Tensor) -> float:
-    assert a.shape == b.shape
-    return float((a - b).detach().abs().max() / b.detach().abs().max())
-
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
@@ -61,6 +45,17 @@ def test_what_the_index_says_is_what_timm_says():
     assert zoo.info("timm/resnet50").geometry.size is None
 
 
+def test_every_network_takes_the_pictures_of_its_weights():
+    configs = index.read()["configs"]
+    for arch, (_, _, least, step, number, tags) in index.read()["architectures"].items():
+        fixed = configs[number][0]
+        for weights in tags.values():
+            config = configs[weights if isinstance(weights, int) else weights[0]]
+            sides = config[2:4]
+            assert config[0] == fixed, arch
+            assert fixed or all(side >= least and side % step == 0 for side in sides), (arch, sides, least, step)
+
+
 def test_asking_about_timm_imports_none_of_it():
     code = (
         "import sys, zoo; zoo.list_models(); zoo.info('timm/resnet50.a1_in1k')\n"
@@ -85,6 +80,33 @@ def test_a_timm_that_is_newer_than_the_index_is_asked(monkeypatch):
         index.resolve.cache_clear()
     monkeypatch.undo()
     assert spec == index.resolve("test_vit")
+
+
+def test_a_name_that_a_timm_not_newer_than_the_index_lacks_is_not_looked_for(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0.19")
+    monkeypatch.setattr("zoo_timm.survey.surveyed", lambda arch: pytest.fail("timm was asked"))
+    with pytest.raises(UnknownModel, match="did you mean timm/resnet50"):
+        zoo.info("timm/resnet5000")
+
+
+def test_what_the_installed_timm_does_not_have_is_said_so(monkeypatch):
+    gone = {
+        name: row for name, row in timm.models._registry._model_pretrained_cfgs.items() if "test_resnet" not in name
+    }
+    monkeypatch.setattr(timm.models._registry, "_model_pretrained_cfgs", gone)
+    with pytest.raises(UnknownModel, match=r"has no weights test_resnet\.r160_in1k: pip install -U timm"):
+        zoo.build("timm/test_resnet", tag="r160_in1k")
+    monkeypatch.setattr(timm, "is_model", lambda arch: False)
+    with pytest.raises(UnknownModel, match="has no 'test_resnet': pip install -U timm"):
+        zoo.build("timm/test_resnet")
+
+
+@pytest.mark.parametrize(
+    ("version", "numbers"),
+    [("1.0.31", (1, 0, 31)), ("1.0.20rc1", (1, 0, 20)), ("1.1.0.dev0", (1, 1, 0)), ("2.0", (2, 0))],
+)
+def test_versions_compare_by_their_numbers(version, numbers):
+    assert index.numbers(version) == numbers
 
 
 def test_a_missing_or_old_timm_names_the_pip_line(monkeypatch):
@@ -151,6 +173,20 @@ def test_frames_go_through_in_bounded_memory_unless_their_statistics_are_wanted(
         assert seen == [5, 5, 5, 5]
 
 
+def test_in_training_a_frozen_network_needs_no_more_memory_than_in_evaluation():
+    model, clip, seen = fresh(freeze_bn=True, temporal="gru").train(), a_clip(1, 20, 224), []
+    model.backbone.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    model(clip)
+    model.backbone.requires_grad_(False)
+    model(clip).sum().backward()
+    assert seen == [20, 7, 7, 6]
+
+
+def test_no_clips_give_no_logits():
+    assert fresh()(a_clip(batch=0)).shape == (0, 400)
+    assert fresh(shift=True)(a_clip(batch=0)).shape == (0, 400)
+
+
 def test_frozen_batch_norms_stay_as_they_are():
     model = fresh(freeze_bn=True).train()
     before = {name: b.clone() for name, b in model.named_buffers()}
@@ -191,6 +227,32 @@ def test_layer_groups_are_timms_and_checkpointing_changes_no_gradient():
     assert away(again, plain) < 1e-5
 
 
+def test_a_second_run_in_backward_does_not_count_the_frames_again():
+    def statistics(on: bool) -> list[Tensor]:
+        model = fresh().train()
+        model.set_grad_checkpointing(on)
+        model(a_clip()).sum().backward()
+        return list(model.backbone.buffers())
+
+    assert all(map(torch.equal, statistics(True), statistics(False)))
+
+
+def test_networks_that_timm_cannot_checkpoint_say_so():
+    with torch.device("meta"):
+        model = zoo.build("timm/vgg11")
+    model.set_grad_checkpointing(False)
+    with pytest.raises(SpecError, match="vgg11 has no gradient checkpointing"):
+        model.set_grad_checkpointing()
+
+
+@pytest.mark.parametrize("indices", [[99], 99, [-99]])
+def test_stages_that_there_are_not_are_an_index_error(indices):
+    model = fresh()
+    with pytest.raises(IndexError, match="test_resnet with indices="):
+        model.forward_intermediates(a_clip(1, 2), indices)
+    assert model.forward_intermediates(a_clip(1, 2), []) == []
+
+
 # --- sizes and options ------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +264,10 @@ def test_sizes_follow_the_architecture():
     assert fresh()(a_clip(size=45)).shape == (2, 400)
     with pytest.raises(SpecError, match=r"img_size.*takes other sizes as it is"):
         zoo.build("timm/test_resnet", img_size=96)
+    with pytest.raises(SpecError, match=r"img_size=100: .*patch size"):
+        zoo.build("timm/test_vit", img_size=100)
+    with torch.device("meta"), pytest.raises(SpecError, match="patches of 14x14 do not cover it"):
+        zoo.build("timm/vit_small_patch14_dinov2", img_size=100)
     with pytest.raises(GeometryError, match="at least 32 pixels"):
         fresh()(a_clip(size=31))
     assert fresh(in_chans=2)(a_clip()[:, :2]).shape == (2, 400)
@@ -215,13 +281,45 @@ def test_what_timm_refuses_is_said_in_words_of_zoo():
 
 
 @pytest.mark.parametrize(
+    ("clip", "said"), [(a_clip().half(), "type"), (a_clip(1, 1), "more than 1 value"), (a_clip().byte(), "Byte")]
+)
+def test_what_is_not_the_size_is_not_said_to_be_the_size(clip, said):
+    for options in ({}, {"shift": True}):
+        with pytest.raises((RuntimeError, ValueError), match=said) as raised:
+            fresh(**options).train()(clip)
+        assert not isinstance(raised.value, GeometryError)
+
+
+@pytest.mark.parametrize(("size", "resize", "crop"), [(96, 101, 96), ((96, 128), 134, (96, 128))])
+def test_a_network_of_another_size_is_shown_pictures_of_that_size(size, resize, crop):
+    model = fresh("timm/test_vit", img_size=size)
+    assert (model.preprocessing.resize, model.preprocessing.crop) == (resize, crop)
+    frames = torch.randint(0, 255, (20, 180, 200, 3), dtype=torch.uint8).numpy()
+    assert zoo.embed(model, frames, fps=5).shape == (64,)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"temporal": "median"}, "one of mean, max, attention"),
-        ({"temporal": "lstm", "temporal_options": {"depth": 3}}, "depth"),
-        ({"frame_chunk": 0}, "at least 1"),
+        ({"temporal": ["mean"]}, "one of mean, max, attention"),
+        ({"temporal": "lstm", "temporal_options": {"depth": 3}}, "'depth': its options are hidden, layers"),
+        ({"temporal": "lstm", "temporal_options": {"cell": "gru"}}, "'cell'"),
+        ({"temporal": "mean", "temporal_options": {"hidden": 3}}, "its options are none"),
+        ({"temporal": "lstm", "temporal_options": ["hidden"]}, "such as"),
+        ({"temporal": "gru", "temporal_options": {"hidden": 0}}, "hidden=0: a whole number"),
+        ({"temporal": "tcn", "temporal_options": {"kernel": 2.5}}, "kernel=2.5: a whole number"),
+        ({"temporal": "transformer", "temporal_options": {"heads": 5}}, "heads=5 for 96 features"),
+        ({"temporal": "transformer", "temporal_options": {"dropout": 3}}, "less than 1"),
+        *(({"frame_chunk": value}, "at least 1") for value in (0, 2.5, "4", True)),
         ({"shift": True, "inflate": 3}, "choose one"),
-        ({"inflate": 2}, "odd"),
+        ({"shift": "no"}, "True or False"),
+        *(({"inflate": value}, "odd") for value in (2, "3", -3, True)),
+        *(({"img_size": value}, "pixels") for value in ("96", 0, (96,), (96, 96, 3), 96.0)),
+        *(({"in_chans": value}, "channels") for value in (0, "3", 2.0)),
+        *(({"drop_rate": value}, "less than 1") for value in (2.0, "x")),
+        ({"drop_path_rate": -1}, "less than 1"),
+        ({"freeze_bn": "x"}, "True or False"),
         ({"num_classes": -1}, "number of classes"),
     ],
 )
@@ -235,122 +333,3 @@ def test_a_wrong_name_is_corrected():
         zoo.create("timm/resnet500")
     with pytest.raises(UnknownModel, match=r"there are timm/test_resnet\.r160_in1k"):
         zoo.create("timm/test_resnet.nothing")
-
-
-# --- time -------------------------------------------------------------------------------------------------------------
-
-
-def test_the_shift_is_the_published_one():
-    # ops/temporal_shift.py, by hand: 16 channels, fold = 16 // 8 = 2; frame t of channel c is 100 * t + c.
-    clip = torch.arange(4.0)[:, None] * 100 + torch.arange(16.0)  # [T, C]
-    shifted = temporal_shift(torch.cat((clip, clip + 1000))[..., None, None], 4)[..., 0, 0]
-    for start in (0, 4):  # two clips do not touch
-        one, base = shifted[start : start + 4], clip + 1000 * (start > 0)
-        assert torch.equal(one[:3, :2], base[1:, :2])
-        assert torch.equal(one[3, :2], torch.zeros(2))
-        assert torch.equal(one[1:, 2:4], base[:3, 2:4])
-        assert torch.equal(one[0, 2:4], torch.zeros(2))
-        assert torch.equal(one[:, 4:], base[:, 4:])
-
-
-def reference_shift(x: Tensor, segments: int) -> Tensor:
-    """The equations of the paper, one frame at a time."""
-    out, fold = torch.zeros_like(x), x.shape[1] // 8
-    for i in range(len(x)):
-        t = i % segments
-        out[i, 2 * fold :] = x[i, 2 * fold :]
-        if t + 1 < segments:
-            out[i, :fold] = x[i + 1, :fold]
-        if t > 0:
-            out[i, fold : 2 * fold] = x[i - 1, fold : 2 * fold]
-    return out
-
-
-@pytest.mark.parametrize("arch", ["test_resnet", "mobilenetv2_035", "regnetx_002", "res2net50_26w_4s"])
-def test_networks_shift_where_it_is_published(arch):
-    """Against timm's own network with hooks before the first convolution of each residual block."""
-    model, clip = fresh(f"timm/{arch}", shift=True), a_clip(frames=5)
-    network = timm.create_model(arch)
-    network.reset_classifier(0)
-    network.load_state_dict({k.removeprefix("backbone."): v for k, v in model.state_dict().items() if "backbone" in k})
-    network.eval()
-    hooked = 0
-    for block in network.modules():
-        first = getattr(block, "conv1", None) or getattr(block, "conv_pw", None)
-        kind = type(block).__name__
-        if kind in ("BasicBlock", "Bottleneck", "Bottle2neck") or (kind == "InvertedResidual" and block.has_skip):
-            first.register_forward_pre_hook(lambda _, args: (reference_shift(args[0], 5),))
-            hooked += 1
-    assert hooked >= 2
-    with torch.no_grad():
-        theirs = network(clip.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 5))
-        assert away(model.forward_features(clip), theirs) < 1e-5
-        assert away(model(clip.flip(2)), model(clip)) > 1e-3  # it sees order
-
-
-def test_in_long_stages_every_other_block_shifts():
-    from zoo_timm.mixing import ShiftedConv2d
-
-    with torch.device("meta"):
-        model = zoo.build("timm/resnet101", shift=True)
-    blocks = [isinstance(block.conv1, ShiftedConv2d) for block in model.backbone.layer3]
-    assert blocks == [i % 2 == 0 for i in range(23)]
-
-
-@pytest.mark.parametrize("arch", ["test_vit", "test_convnext", "vgg11"])
-def test_architectures_without_such_blocks_refuse_to_shift(arch):
-    with torch.device("meta"), pytest.raises(SpecError, match="no residual blocks that shift"):
-        zoo.build(f"timm/{arch}", shift=True)
-
-
-INFLATED = ("test_resnet", "resnet18d", "densenet121", "vgg11_bn", "repvgg_a0", "dla34")
-
-
-@pytest.mark.parametrize("arch", INFLATED)
-def test_inflated_networks_say_of_a_still_clip_what_they_say_of_its_frame(arch):
-    from zoo_timm.mixing import inflated
-
-    flat, deep = fresh(f"timm/{arch}", num_classes=0), zoo.build(f"timm/{arch}", num_classes=0, inflate=3).eval()
-    states = deep.state_dict()
-    deep.load_state_dict({k: inflated(v, 3) if v.ndim < states[k].ndim else v for k, v in flat.state_dict().items()})
-    still = a_clip(2, 1, 64).expand(2, 3, 4, 64, 64)
-    moving = a_clip(2, 4, 64)
-    with torch.no_grad():
-        assert away(deep.forward_features(still), flat.forward_features(still)) < 1e-5
-        early = [model.forward_intermediates(moving, [0])[0] for model in (deep, flat)]
-    assert away(*early) > 1e-3
-
-
-@pytest.mark.parametrize("arch", ["seresnet50", "regnety_002", "efficientnet_b0", "test_vit", "mobilenetv3_small_050"])
-def test_other_architectures_refuse_inflation(arch):
-    with torch.device("meta"), pytest.raises(SpecError, match="not known to be itself"):
-        zoo.build(f"timm/{arch}", inflate=3)
-
-
-@pytest.mark.parametrize("temporal", HEADS)
-def test_heads_over_time(temporal):
-    model, clip = fresh(temporal=temporal), a_clip(frames=5)
-    with torch.no_grad():
-        logits, backwards, longer = model(clip), model(clip.flip(2)), model(a_clip(frames=9))
-    assert logits.shape == longer.shape == (2, 400)
-    sees_order = away(backwards, logits) > 1e-4
-    assert sees_order == (temporal in ("lstm", "gru", "tcn", "transformer"))
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_recurrent_heads_are_torchs(cell):
-    model, clip = fresh(temporal=cell, temporal_options={"hidden": 24, "layers": 2}), a_clip()
-    rnn = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](model.num_features, 24, 2, batch_first=True)
-    rnn.load_state_dict(model.temporal.rnn.state_dict())
-    with torch.no_grad():
-        features = model.forward_features(clip)
-        assert away(model.forward_head(features, pre_logits=True), rnn(features)[0][:, -1]) < 1e-6
-
-
-def test_a_learned_head_of_a_model_from_a_file_has_fresh_values():
-    from zoo_timm.heads import temporal_head
-
-    for name in HEADS:
-        for key, values in temporal_head(name, 24, {}).state_dict().items():
-            assert values.isfinite().all()
-            assert values.ndim == 1 or values.std() > 0, (name, key)

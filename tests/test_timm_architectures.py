@@ -11,6 +11,7 @@ import timm
 import torch
 
 import zoo
+from zoo_timm import images, index
 
 FAST = (
     *(
@@ -83,6 +84,8 @@ def equal_to_a_loop(arch: str) -> None:
     network.eval()
     height, width = model.geometry.size or (max(model.geometry.min_size, 64),) * 2
     clip = torch.randn(1, 3, 3, height, width, generator=torch.Generator().manual_seed(1))
+    grouped = sorted(name for names in model.layer_groups().values() for name in names)
+    assert grouped == sorted(name for name, _ in model.named_parameters())
     with torch.no_grad():
         found = model.forward_features(clip)
         theirs = torch.stack([network(frame) for frame in clip.unbind(2)], 1)
@@ -100,6 +103,24 @@ def test_features_of_a_clip_are_those_of_its_frames(arch):
 @pytest.mark.parametrize("arch", SLOW)
 def test_features_of_a_clip_are_those_of_its_frames_everywhere(arch):
     equal_to_a_loop(arch)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(index.read()["timm"] != timm.__version__, reason="the index is of another timm")
+def test_the_index_says_of_all_weights_what_timm_says():
+    for arch in index.read()["architectures"]:
+        spec = zoo.info(f"timm/{arch}")
+        on_hub = {tag: stated for tag in timm_tags(arch) if (stated := images.config(arch, tag)).hf_hub_id}
+        assert spec.weights.keys() == on_hub.keys(), arch
+        for tag, stated in on_hub.items():
+            weights = spec.weights[tag]
+            assert weights.source.startswith(f"hf://{stated.hf_hub_id}/model.safetensors@")
+            assert weights.preprocessing == zoo.Preprocessing(num_frames=8, **images.protocol(stated))
+            assert weights.license == (stated.license or "not stated by timm").replace("unknown", "not stated by timm")
+
+
+def timm_tags(arch: str) -> list[str]:
+    return [name.partition(".")[2] for name in timm.list_models(f"{arch}.*", pretrained=True)]
 
 
 def test_the_lists_are_long_and_of_timms_families():

@@ -57,6 +57,12 @@ def test_a_repository_of_timms_is_a_video_model(served, hub, tmp_path):
         zoo.predict(model, torch.zeros(8, 64, 64, 3, dtype=torch.uint8), fps=8)
 
 
+def test_what_has_no_classifier_is_refused_before_it_is_fetched(monkeypatch):
+    monkeypatch.setattr("zoo.factory.fetch", lambda *_, **__: pytest.fail("it was fetched"))
+    with pytest.raises(SpecError, match=r"timm/resnet18\.a1_in1k has no classifier.*zoo.embed"):
+        zoo.predict("timm/resnet18", torch.zeros(8, 64, 64, 3, dtype=torch.uint8), fps=8)
+
+
 def test_an_inflated_network_from_a_file_says_of_a_still_clip_what_timm_says(served, hub, tmp_path):
     network, _ = served
     model = zoo.create(NAME, inflate=3, endpoint=hub.url, cache_dir=tmp_path / "cache")
@@ -119,6 +125,17 @@ def test_a_network_that_timm_loads_without_being_strict_is_held_to_every_name(tm
     with torch.no_grad():
         found = model.forward_features(clip)
     assert torch.allclose(found, features(network, clip).flatten(2), rtol=0, atol=1e-5 * found.abs().max())
+
+
+@pytest.mark.parametrize("arch", ["test_vit", "test_convnext", "test_efficientnet", "test_byobnet"])
+@pytest.mark.parametrize("shape", [(), (1,), (2, 2)])
+def test_files_that_only_have_the_names_are_refused_in_words_of_zoo(tmp_path, arch, shape):
+    """timm renames and resizes what it is given before it looks at shapes."""
+    model = zoo.build(f"timm/{arch}", num_classes=0)
+    names = timm.create_model(arch).state_dict()
+    save_file({name: torch.zeros(shape) for name in names}, tmp_path / "file.safetensors")
+    with pytest.raises(WeightsMismatch, match=f"is not one of timm's {arch}"):
+        zoo.load(model, tmp_path / "file.safetensors")
 
 
 @pytest.mark.parametrize("arch", ["test_vit", "test_convnext", "test_efficientnet", "test_byobnet", "test_vit3"])

@@ -244,6 +244,23 @@ def test_the_small_videomae_has_the_heads_that_its_authors_trained():
         assert build("videomae_small").blocks[0].attn.heads == 6
 
 
+def test_the_probes_on_the_giant_have_the_heads_of_their_authors_config():
+    for tag in ("ssv2", "diving48"):
+        with torch.device("meta"):
+            model = build("vjepa2_vitg", **SPECS["vjepa2_vitg"].weights[tag].kwargs)
+        heads = {module.heads for module in model.pooler.modules() if hasattr(module, "heads")}
+        assert heads == {16} and model.blocks[0].attn.heads == 22
+    case = refs.CASES["vjepa2"]
+    alike, other = shaken("vjepa2"), refs.NETWORKS["vjepa2"](**case.ours, pooler_heads=1).eval()
+    other.load_state_dict(alike.state_dict())
+    clip = clip_for("vjepa2")
+    with torch.no_grad():
+        assert torch.equal(other.forward_features(clip), alike.forward_features(clip))
+        assert (other(clip) - alike(clip)).abs().max() > 1e-3 * alike(clip).abs().max()
+    with pytest.raises(ValueError, match="heads"):
+        refs.NETWORKS["vjepa2"](**case.ours, pooler_heads=5)
+
+
 def test_the_tiny_network_weighs_less_than_three_megabytes():
     assert 4 * SPECS["videomae_tiny"].params < 3_000_000
     model = build("videomae_tiny").eval()

@@ -195,6 +195,8 @@ def test_what_the_processor_says_is_done(change, wanted):
         {"size": {"longest_edge": 9}},
         {"crop_size": 10**6},
         {"resample": 1},
+        {"resample": [2]},
+        {"resample": False},
         {"rescale_factor": 0},
         {"do_resize": 1},
     ],
@@ -210,3 +212,5 @@ def test_a_processor_that_says_too_little_or_nonsense_raises(change):
 def test_several_labels_at_once_are_scored_one_by_one():
     found = opened("videomae", config("videomae", problem_type="multi_label_classification"), PROCESSOR)
     assert found["preprocessing"].activation == "sigmoid"
+    with pytest.raises(SpecError, match="problem_type='regression'"):
+        opened("videomae", config("videomae", problem_type="regression"), PROCESSOR)

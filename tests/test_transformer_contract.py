@@ -9,12 +9,13 @@ import pytest
 import torch
 import transformer_references as refs
 from test_transformer import FAMILIES, STEPS, assert_close, build, clip_for, every_family, every_network, shaken, small
+from torch import nn
 from torchvision.models import video
 
 from zoo.errors import GeometryError
 from zoo.testing import perturb
 from zoo.weights.skip_init import skip_init
-from zoo_transformer.layers import DropPath
+from zoo_transformer.layers import DropPath, Mlp
 from zoo_transformer.videomae import VideoMAE
 
 # --- the contract -----------------------------------------------------------------------------------------------------
@@ -24,11 +25,10 @@ from zoo_transformer.videomae import VideoMAE
 def test_forward_is_the_head_of_the_features_and_leaves_its_input_alone(family):
     model, clip = shaken(family), clip_for(family)
     kept = clip.clone()
-    with torch.no_grad():
-        features, logits = model.forward_features(clip), model(clip)
-        assert torch.equal(model.forward_head(features), logits)
-        assert model.forward_head(features, pre_logits=True).shape == (len(clip), model.num_features)
-        rows = model.frame_features(features)
+    features, logits = model.forward_features(clip), model(clip)  # with gradients, where there are no shortcuts
+    assert torch.equal(model.forward_head(features), logits)
+    assert model.forward_head(features, pre_logits=True).shape == (len(clip), model.num_features)
+    rows = model.frame_features(features)
     assert torch.equal(clip, kept)
     assert logits.std() > 0
     assert rows.shape == (len(clip), STEPS[family], model.num_features)
@@ -71,15 +71,14 @@ def test_layer_groups_hold_every_parameter_once_from_input_to_head(family):
 @every_network
 def test_the_classifier_can_be_replaced_and_removed(family):
     model, clip = copy.deepcopy(shaken(family)), clip_for(family)
-    with torch.no_grad():
-        rows = model.forward_head(model.forward_features(clip), pre_logits=True)
-        for count in (7, 0, 3):
-            model.reset_classifier(count)
-            assert model.num_classes == count
-            wanted = (len(clip), count or model.num_features)
-            assert model(clip).shape == wanted
-            if not count:
-                assert torch.equal(model(clip), rows)
+    rows = model.forward_head(model.forward_features(clip), pre_logits=True)
+    for count in (7, 0, 3):
+        model.reset_classifier(count)
+        assert model.num_classes == count
+        wanted = (len(clip), count or model.num_features)
+        assert model(clip).shape == wanted
+        if not count:
+            assert torch.equal(model(clip), rows)
     assert small(family, 0).num_classes == 0
     assert not any(name.startswith("head") for name in small(family, 0).state_dict())
 
@@ -136,6 +135,85 @@ def test_an_exported_program_says_the_same(family):
     model, clip = shaken(family), clip_for(family)
     with torch.no_grad():
         assert_close(torch.export.export(model, (clip,)).module()(clip), model(clip))
+
+
+# --- shortcuts of inference -------------------------------------------------------------------------------------------
+
+
+class Wrapped(nn.Module):
+    """What adapters do to a linear layer: its weight is there, and is not all that it does."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    weight = property(lambda self: self.layer.weight)
+    bias = property(lambda self: self.layer.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.layer(x)
+        return out + out.roll(1, -1)
+
+
+@pytest.mark.parametrize("family", ["timesformer", "vivit"])
+def test_where_only_logits_are_asked_for_the_last_layer_makes_one_token(family, monkeypatch):
+    model, clip = shaken(family), clip_for(family)
+    wanted = model(clip).detach()  # with gradients nothing is left out
+    tokens = []
+    plain = Mlp.forward
+    monkeypatch.setattr(Mlp, "forward", lambda self, x: tokens.append(x[0, ..., 0].numel()) or plain(self, x))
+    with torch.inference_mode():
+        assert_close(model(clip), wanted)
+    assert tokens[-1] == 1 < tokens[0]
+    tokens.clear()
+    with torch.no_grad():
+        model.forward_features(clip)
+    assert tokens[-1] == tokens[0]
+    with pytest.raises(GeometryError), torch.no_grad():
+        model(clip[:, :, :, :-1])
+
+
+@pytest.mark.parametrize("family", ["timesformer", "vivit"])
+def test_who_looks_into_the_network_sees_all_of_it(family):
+    model, clip, seen = copy.deepcopy(shaken(family)), clip_for(family), []
+    with torch.no_grad():
+        wanted, features = model(clip), model.forward_intermediates(clip)
+        inside = [model.blocks[-1], model.blocks[-1].mlp.fc1, model.blocks[0].attn.proj, model.norm]
+        for module in inside:
+            module.register_forward_hook(lambda _, __, out: seen.append(out))
+        assert_close(model(clip), wanted)
+        assert len(seen) == len(inside)
+        proj, last, fc1, norm = (seen[i] for i in (0, 2, 1, 3))
+        assert_close(last, features[-2])
+        assert_close(norm, features[-1])
+        assert fc1.min() < -0.2, "as it left the layer, before the activation"
+        assert proj.shape[-1] == model.num_features
+
+
+@pytest.mark.parametrize("family", ["timesformer", "vivit", "vjepa2"])
+def test_what_is_put_around_a_layer_counts_with_gradients_and_without(family):
+    model, clip = copy.deepcopy(shaken(family)), clip_for(family)
+    before = model(clip).detach()
+    names = [name for name, m in model.blocks.named_modules() if isinstance(m, nn.Linear)]
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        layer = model.blocks.get_submodule(name)
+        setattr(model.blocks.get_submodule(parent), child, Wrapped(layer))
+        wanted = model(clip).detach()
+        assert (wanted - before).abs().max() > 1e-4 * before.abs().max(), name
+        with torch.no_grad():
+            assert_close(model(clip), wanted)
+        setattr(model.blocks.get_submodule(parent), child, layer)
+
+
+def test_the_activation_overwrites_nothing_but_its_own():
+    torch.manual_seed(0)
+    for name in ("gelu", "gelu_tanh", "relu"):
+        mlp, x = Mlp(6, 20, name).eval(), torch.randn(3, 6)
+        kept, wanted = x.clone(), mlp(x).detach()
+        with torch.no_grad():
+            assert torch.equal(mlp(x), wanted) and torch.equal(x, kept)
+        assert torch.equal(mlp(x), wanted)
 
 
 # --- geometry ---------------------------------------------------------------------------------------------------------

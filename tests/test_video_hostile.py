@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 import pytest
-from video_clips import clip, mux
+from video_clips import clip, decoded, mux
 
 from zoo.errors import VideoDecodeError, VideoError, VideoLimitError, VideoOpenError
 from zoo.video import Limits, iter_frames, probe, read_frames, write_video
@@ -155,10 +155,23 @@ def test_errors_of_an_isolated_read_are_the_same(tmp_path):
         read_frames(damaged(), range(60), isolate=True)
 
 
-def damaged() -> bytes:
+def damaged(*, everywhere: bool = False) -> bytes:
     data = bytearray(mux([40 * k for k in range(60)], container_options={"movflags": "faststart"}))
-    data[len(data) // 2 : len(data) // 2 + 1500] = bytes(1500)
+    length = len(data) // 4 if everywhere else 1500
+    data[len(data) // 2 : len(data) // 2 + length] = bytes(length)
     return bytes(data)
+
+
+def test_of_much_damage_the_first_is_described_and_all_is_counted(monkeypatch):
+    data = damaged(everywhere=True)
+    wanted = [len(decoded(data)) - 1]
+    every = read_frames(data, wanted, on_error="skip").report
+    assert every.n_errors == len(every.errors) > 3
+    monkeypatch.setattr("zoo.video.decode.MOST_NOTED", 2)  # of a stream without end
+    some = read_frames(data, wanted, on_error="skip").report
+    assert some.n_errors == every.n_errors and some.errors == every.errors[:2]
+    with pytest.raises(VideoDecodeError, match=f"and {every.n_errors - 1} other places"):
+        read_frames(data, wanted)
 
 
 @linux

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and
 
 SAY = "import sys; sys.stdout.write({!r}); sys.stdout.flush();"
 FRAME = {"index": 0, "time_s": 0.0, "size": [2, 2], "path": "fast", "why": None, "shape": [2, 2]}
-LAST = {"n_packets": 0, "n_decoded": 0, "errors": [], "path": "fast", "why": None, "shape": [2, 2]}
+LAST = {"n_packets": 0, "n_decoded": 0, "errors": [], "n_errors": 0, "path": "fast", "why": None, "shape": [2, 2]}
 INDEX = {
     "n_frames": 1,
     "time_s": [0.0],

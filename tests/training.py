@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
 import zoo
 
@@ -62,10 +66,57 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path]), "OMP_NUM_THREADS": "1"}
 
 
-def start(config: Path, *options: str, processes: int = 0) -> subprocess.Popen[str]:
-    """`python -m zoo.train --config ...`, or the same under torchrun."""
+def start(config: Path, *, processes: int = 0, watched: Path | None = None) -> subprocess.Popen[str]:
+    """`python -m zoo.train --config ...`, or the same under torchrun; `watched` as `watched_training` has it."""
     launch = [sys.executable, "-m"]
     if processes:
         launch += ["torch.distributed.run", "--nproc-per-node", str(processes), "--standalone", "-m"]
-    command = [*launch, "zoo.train", "--config", str(config), *options]
+    module = ["zoo.train"] if watched is None else ["watched_training", str(watched)]
+    command = [*launch, *module, "--config", str(config)]
     return subprocess.Popen(command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def checkpoint(out: Path, step: int) -> dict[str, dict[str, torch.Tensor]]:
+    """What a checkpoint holds: {"model", "optimizer", "average": {name: tensor}}, as another reader has it."""
+    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+    with tempfile.TemporaryDirectory() as folder:
+        dcp_to_torch_save(out / "checkpoints" / f"step_{step:08d}", f"{folder}/all.pt")
+        return torch.load(f"{folder}/all.pt", weights_only=True)
+
+
+def same_bits(one: Path, other: Path, step: int) -> None:
+    """Weights, moments of the optimizer and averages of two trainings are equal to the last bit."""
+    first, second = (dict(_leaves(checkpoint(out, step))) for out in (one, other))
+    assert first.keys() == second.keys()
+    assert len(first) > 20
+    for name, value in first.items():
+        same = torch.equal(value, second[name]) if isinstance(value, torch.Tensor) else value == second[name]
+        assert same, name
+
+
+def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
+    if not isinstance(tree, dict | list | tuple):
+        yield name, tree
+    for key, value in items:
+        yield from _leaves(value, f"{name}/{key}")
+
+
+def gradient_of_the_first_step(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    """The gradient that the optimizer gets, {name: tensor}."""
+    from zoo.train import loop
+
+    found: dict[str, torch.Tensor] = {}
+
+    original = loop._Training._sound
+
+    def sound(self: Any, loss: float, norm: float) -> bool:
+        if not found:
+            found.update({n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None})
+        return original(self, loss, norm)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Training, "_sound", sound)
+        zoo.train(**given, tell=quietly)
+    return found

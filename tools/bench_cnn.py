@@ -4,10 +4,11 @@ python tools/bench_cnn.py                      the six of the issue, at their te
 python tools/bench_cnn.py x3d_s --rounds 20    one of them
 python tools/bench_cnn.py --memory             peak memory of one forward pass instead, each in a process of its own
 
-Needs `pip install --no-deps` of what `[parity]` names. All variants take turns in one process, so that a busy machine
-is as busy for each; only ratios mean anything then. PyTorchVideo is in twice: as far as its second row is from 1, a
-ratio may be from 1 by chance. Where others want the cores too, OMP_WAIT_POLICY=passive keeps threads from waiting
-for each other in a busy loop.
+Needs `pip install --no-deps` of what `[parity]` names. All variants take turns in one process, each round in another
+order, so that a busy machine is as busy for each, and none always finds the memory that another has just given back;
+only ratios mean anything then. PyTorchVideo is in twice: as far as its second row is from 1, a ratio may be from 1 by
+chance. Where others want the cores too, OMP_WAIT_POLICY=passive keeps threads from waiting for each other in a busy
+loop.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import random
 import statistics
 import subprocess
 import sys
@@ -79,8 +81,8 @@ def race(name: str, rounds: int) -> None:
     with torch.inference_mode():
         wanted = calls["pytorchvideo"]()
         apart = {label: ((call() - wanted).abs().max() / wanted.abs().max()).item() for label, call in calls.items()}
-        for _ in range(rounds):
-            for label, call in calls.items():
+        for i in range(rounds):
+            for label, call in random.Random(i).sample(list(calls.items()), len(calls)):
                 start = time.perf_counter()
                 call()
                 times[label].append(time.perf_counter() - start)

@@ -50,18 +50,18 @@ def _where(weights: zoo.Weights) -> str:
 def check_table() -> str:
     """Every conformance check and what it shows."""
     from zoo.tasks import TASKS
-    from zoo.testing import kit
+    from zoo.testing import sets
 
     asked_of = (
-        ("the plugin", kit.OF_PLUGINS),
-        ("every model", kit.OF_MODELS),
-        *((task.replace("_", " "), kit.of_task(task)) for task in TASKS),
-        ("streaming", kit.OF_STREAMS),
-        ("packaged weights", kit.OF_PACKAGED),
+        ("the plugin", sets.OF_PLUGINS),
+        ("every model", sets.OF_MODELS),
+        *((task.replace("_", " "), sets.of_task(task)) for task in TASKS),
+        ("streaming", sets.OF_STREAMS),
+        ("packaged weights", sets.OF_PACKAGED),
     )
     lines = ["| check | asked of | set | what it shows |", "|---|---|---:|---|"]
-    for whom, sets in asked_of:
-        for number, checks in sorted(sets.items()):
+    for whom, numbered in asked_of:
+        for number, checks in sorted(numbered.items()):
             for check in checks:
                 shows = inspect.getdoc(check).partition("\n")[0]
                 lines.append(f"| `{check.__name__}` | {whom} | {number} | {shows} |")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
+from zoo.evaluate import evaluate
 from zoo.hooks import hookimpl
 from zoo.registry import default
 from zoo.spec import Geometry, Metric, ModelSpec, Preprocessing, Weights
@@ -19,6 +20,8 @@ from zoo.train import train
 
 if TYPE_CHECKING:
     from zoo import synth, testing, video
+    from zoo.bulk.predictor import VideoPredictor
+    from zoo.bulk.run import batch
     from zoo.contract import VideoModel
     from zoo.factory import build, create, load
     from zoo.publishing import publish
@@ -43,6 +46,8 @@ _LAZY = {
     "Stream": "zoo.streaming",
     "VideoDataset": "zoo.video.dataset",
     "VideoModel": "zoo.contract",
+    "VideoPredictor": "zoo.bulk.predictor",
+    "batch": "zoo.bulk.run",
     "build": "zoo.factory",
     "create": "zoo.factory",
     "embed": "zoo.tasks",
@@ -63,11 +68,14 @@ __all__ = [
     "Stream",
     "VideoDataset",
     "VideoModel",
+    "VideoPredictor",
     "Weights",
     "ZooError",
+    "batch",
     "build",
     "create",
     "embed",
+    "evaluate",
     "hookimpl",
     "info",
     "list_models",

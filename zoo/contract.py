@@ -160,10 +160,17 @@ class VideoModel(nn.Module):
         batch = len(next(iter(state.values())))
         device = next(iter(state.values())).device
         chosen = torch.as_tensor(streams, device=device)
-        if chosen.dtype != torch.bool:
-            if chosen.numel() and not bool(((chosen >= 0) & (chosen < batch)).all()):
-                raise SpecError(f"streams={streams!r:.80}", hint=f"the state holds the streams 0 to {batch - 1}")
-            chosen = torch.zeros(batch, dtype=torch.bool, device=device).index_fill(0, chosen.long(), True)
+        if chosen.dtype == torch.bool:
+            right = chosen.shape == (batch,)
+        elif not chosen.numel():
+            right, chosen = True, torch.zeros(batch, dtype=torch.bool, device=device)
+        else:
+            whole = not (chosen.is_floating_point() or chosen.is_complex())
+            right = whole and bool(((chosen >= 0) & (chosen < batch)).all())
+            if right:
+                chosen = torch.zeros(batch, dtype=torch.bool, device=device).index_fill(0, chosen.long(), True)
+        if not right:
+            raise SpecError(f"streams={streams!r:.80}", hint=f"the state holds the streams 0 to {batch - 1}")
         fresh = self.init_state(1)  # maps of one pixel spread over all
         rows = {name: chosen.reshape(-1, *[1] * (value.ndim - 1)) for name, value in state.items()}
         return {name: torch.where(rows[name], fresh[name].to(value), value) for name, value in state.items()}

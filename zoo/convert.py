@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from zoo import registry
-from zoo.errors import SpecError, WeightsCorrupt, WeightsError, WeightsNotFound, WeightsOffline
-from zoo.factory import build
+from zoo.errors import SpecError, WeightsCorrupt, WeightsError, WeightsMismatch, WeightsNotFound, WeightsOffline
+from zoo.factory import build, say_whose
 from zoo.spec import ModelSpec, Weights
 from zoo.weights import hub_folder
 from zoo.weights.assign import compare, must_be_finite
@@ -104,6 +104,9 @@ def convert_file(
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".zoo-convert-") as work:
             made = _convert(source, Path(work), spec.full_name, wanted, spec.layouts, key)
             made.path.replace(output)
+    except WeightsMismatch as wrong:
+        say_whose(wrong, spec)
+        raise
     except OSError as error:
         raise WeightsError(
             f"{output} cannot be written: {error.strerror or error}", hint="choose another place"

@@ -6,6 +6,8 @@ that `except LookupError` and `except ValueError` work for people who do not kno
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ZooError(Exception):
     """Base of all errors of zoo. `hint` is the next step, already part of the text."""
@@ -93,7 +95,14 @@ class WeightsCorrupt(WeightsError):
 
 
 class WeightsMismatch(WeightsError, ValueError):
-    """A sound file whose keys, shapes or labels are not those of the model."""
+    """A sound file whose keys, shapes or labels are not those of the model.
+
+    shapes: of the file's tensors by name, where they are of use to who says which model they are of.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.shapes = shapes or {}
 
 
 class DataError(ZooError, ValueError):
@@ -106,3 +115,7 @@ class TrainingError(ZooError):
 
 class PublishError(ZooError):
     """Something in the way of publishing; nothing was uploaded unless the text says so."""
+
+
+class BatchError(ZooError):
+    """A bulk run that cannot go on, or whose rows do not add up; what it has done is kept."""

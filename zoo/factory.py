@@ -13,12 +13,13 @@ import torch
 from zoo import registry
 from zoo.contract import VideoModel
 from zoo.errors import PluginError, SpecError, UnknownModel, WeightsMismatch, WeightsNotFound, ZooError
-from zoo.spec import ModelSpec, Weights
+from zoo.recognise import named
+from zoo.spec import ModelSpec, Preprocessing, Weights
 from zoo.weights.assign import compare, load_into
 from zoo.weights.conversions import layouts_of
 from zoo.weights.fetch import Fetched, fetch
 from zoo.weights.repository import Repository, is_repository, open_repository
-from zoo.weights.safetensors_file import SafetensorsFile
+from zoo.weights.safetensors_file import open_weights
 from zoo.weights.skip_init import skip_init
 
 # Bytes of a network from a repository, by those of its file: which may hold halves, and not what is computed.
@@ -191,7 +192,8 @@ def _check_size(spec: ModelSpec, weights: Weights, kwargs: dict[str, Any], file:
             model = _instantiate(spec, weights.num_classes, {**weights.kwargs, **kwargs}, initialise=False)
     except Exception:
         return  # the same comes out below and is told there, unless it is only that nobody has tried meta
-    found, size = SafetensorsFile(file.path).shapes, file.path.stat().st_size
+    opened = open_weights(file.path)
+    found, size = opened.shapes, sum(path.stat().st_size for path in opened.files)
     if not spec.layouts:
         wanted = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
         compare(wanted, found, f"{file.path} does not fit {spec.full_name}")
@@ -239,16 +241,30 @@ def _assign(
         if layout not in layouts:
             raise PluginError(f"{name}: no layout {layout!r}", hint=f"its layouts are {', '.join(layouts) or 'none'}")
         layouts = {layout: layouts[layout]}
-    load_into(
-        model,
-        SafetensorsFile(file.path, mapped=file.lasting),
-        name=name,
-        layouts=layouts,
-        device=device,
-        dtype=dtype,
-        finite=not file.reviewed,
-        fresh=fresh,
-    )
+    opened = open_weights(file.path, mapped=file.lasting)
+    try:
+        load_into(
+            model,
+            opened,
+            name=name,
+            layouts=layouts,
+            device=device,
+            dtype=dtype,
+            finite=not file.reviewed,
+            stamps=file.stamps,
+            fresh=fresh,
+        )
+    except WeightsMismatch as wrong:
+        wrong.shapes = opened.shapes
+        if spec is not None:
+            say_whose(wrong, spec)
+        raise
+
+
+def say_whose(wrong: WeightsMismatch, spec: ModelSpec) -> None:
+    """Have the error of a file that does not fit say which model of the same plugin it fits, if there is one."""
+    if (record := registry.default.plugin(spec.plugin)) is not None:
+        named(wrong, spec, record.models.values(), build)
 
 
 def _check_device(device: str | torch.device | None) -> None:
@@ -266,7 +282,14 @@ def _adopt(model: VideoModel, weights: Weights, opened: Repository | None = None
     model.labels = weights.labels or None
     # What another library wrote was not trained by the spec's protocol: without its own there is none.
     foreign = opened is not None and opened.kind
-    model.preprocessing = weights.preprocessing or (model.spec.preprocessing if model.spec and not foreign else None)
+    protocol = weights.preprocessing or (model.spec.preprocessing if model.spec and not foreign else None)
+    model.preprocessing = _fitting(protocol, model)
+
+
+def _fitting(protocol: Preprocessing | None, model: VideoModel) -> Preprocessing | None:
+    """The protocol with pictures of the one size that the network takes, which an option may have changed."""
+    size = model.geometry.size if model.geometry else None
+    return protocol.for_size(size) if protocol and size else protocol
 
 
 def _instantiate(
@@ -292,9 +315,9 @@ def _instantiate(
         )
     model.spec = spec
     model.options = dict(kwargs)
-    model.preprocessing = spec.preprocessing
     if model.geometry is None:
         model.geometry = spec.geometry
+    model.preprocessing = _fitting(spec.preprocessing, model)
     return model
 
 

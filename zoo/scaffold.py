@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import keyword
+import re
+import shutil
+import sys
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -12,7 +17,7 @@ from zoo.errors import SpecError, ZooError
 from zoo.spec import NAME
 
 STYLES = ("cnn", "timm")
-CHECKS = 2  # the newest set of conformance checks when the templates were written
+CHECKS = 3  # the newest set of conformance checks when the templates were written
 
 # What is written, and the template in zoo/_template that it comes from.
 _FILES = {
@@ -37,7 +42,7 @@ def new_plugin(name: str, *, style: str = "cnn", output: Path | str = ".") -> Pa
     words = {
         "name": name,
         "package": f"zoo_{name}",
-        "dashed": name.replace("_", "-"),
+        "dashed": re.sub("_+", "-", name),
         "style": style,
         "version": zoo.__version__,
         "checks": str(CHECKS),
@@ -49,21 +54,37 @@ def new_plugin(name: str, *, style: str = "cnn", output: Path | str = ".") -> Pa
     }
     try:
         folder.mkdir(parents=True)
-        for path, text in texts.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text, encoding="utf-8")
     except FileExistsError as exists:
         raise ZooError(f"{folder} exists already", hint="choose another name or --output, or remove it") from exists
+    except OSError as error:
+        raise ZooError(f"{folder} cannot be written: {error}", hint="choose another --output") from error
+    try:
+        _write(folder, texts)
     except OSError as error:
         raise ZooError(f"{folder} cannot be written: {error}", hint="choose another --output") from error
     return folder
 
 
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    """All files, or none of them nor the folder."""
+    try:
+        for path, text in texts.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _refuse_bad(name: str) -> None:
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name) or name.endswith("_"):  # names of distributions end in a letter or digit
         close = "_".join("".join(c if c.isascii() and c.isalnum() else " " for c in name.lower()).split())
         more = f"; how about {close}?" if NAME.fullmatch(close) else ""
-        raise SpecError(f"plugin name {name!r}", hint=f"use lower case letters, digits and _{more}")
+        raise SpecError(f"plugin name {name!r}", hint=f"use lower case letters, digits and, between them, _{more}")
+    if keyword.iskeyword(name) or name in sys.stdlib_module_names:
+        raise SpecError(
+            f"plugin name {name!r} is a word of Python's own", hint=f"choose another; how about {name}_models?"
+        )
     record = registry.default.plugin(name)
     if name == registry.LOCAL or (record is not None and record.builtin):
         raise SpecError(f"plugin name {name!r} belongs to zoo itself", hint="choose another; `zoo plugins` lists them")

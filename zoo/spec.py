@@ -50,7 +50,8 @@ class Preprocessing(Data):
     crop_rounding: how half a pixel is rounded when the centre is found; projects differ.
     mean, std: per channel, for RGB in 0..1.
     clips, crops: views of one video; crops is 1 (centre) or 3 (along the longer side).
-    activation: what turns logits into scores.
+    activation: what turns logits into scores. temperature: logits are divided by it before, so that scores are as sure
+    as they are right.
     aggregation: mean of the views' scores ("prob_mean"), or of their logits before the activation ("logit_mean").
     short: what a video with too few frames does.
     """
@@ -71,6 +72,7 @@ class Preprocessing(Data):
     activation: str = "softmax"
     aggregation: str = "prob_mean"
     short: str = "repeat_last"
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
@@ -90,6 +92,7 @@ class Preprocessing(Data):
         self._require(self.crops == 1 or self.crop is not None, "crop", "given when there are three crops")
         positive = self.fps is None or (is_number(self.fps) and self.fps > 0)
         self._require(positive, "fps", "a positive number, or None for the file's own frames")
+        self._require(is_number(self.temperature) and self.temperature > 0, "temperature", "a positive number")
         for name, allowed in (
             ("sampler", SAMPLERS),
             ("interpolation", INTERPOLATIONS),
@@ -99,6 +102,20 @@ class Preprocessing(Data):
             ("short", SHORT_POLICIES),
         ):
             self._require(getattr(self, name) in allowed, name, "one of " + ", ".join(allowed))
+
+    def for_size(self, size: tuple[int, int]) -> Preprocessing:
+        """The same protocol with pictures of (height, width): what is resized and cropped grows or shrinks alike."""
+        old = (self.crop, self.crop) if isinstance(self.crop, int) else self.crop or self.resize
+        if not isinstance(old, tuple) or old == size:
+            return self  # pictures of any shape, or these already
+        scale = [new / was for new, was in zip(size, old, strict=True)]
+        resize: int | tuple[int, int] | None = None
+        if isinstance(self.resize, tuple):
+            resize = round(self.resize[0] * scale[0]), round(self.resize[1] * scale[1])
+        elif self.resize is not None:
+            resize = round(self.resize * max(scale))
+        crop = None if self.crop is None else size[0] if size[0] == size[1] else size
+        return dataclasses.replace(self, resize=resize, crop=crop)
 
     def describe(self) -> str:
         """The protocol in one line of words."""
@@ -111,6 +128,8 @@ class Preprocessing(Data):
         if self.crop is not None:
             parts.append(f"crop {by(self.crop)}")
         parts.append(f"{self.clips} x {self.crops} views, {MEANS[self.aggregation].format(self.activation)}")
+        if self.temperature != 1:
+            parts.append(f"temperature {self.temperature:g}")
         return ", ".join(parts)
 
 

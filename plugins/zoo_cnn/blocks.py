@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from zoo_cnn.options import dropped, one_of
 
 Activation = Callable[..., Tensor]
 Triple = tuple[int, int, int]
@@ -45,14 +47,39 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, pad
         pictures = x.transpose(1, 2).flatten(0, 1)  # [BT, C, H, W], a view
         y = F.conv2d(pictures, weight[:, :, 0], bias, stride[1:], padding[1:], groups=groups)
         return for_convolutions(y.unflatten(0, (-1, x.shape[2])).transpose(1, 2))
+    if weight.shape[3:] == stride[1:] == (1, 1) and not any(padding[1:]):  # so it may have pixels in a row, over time
+        y = F.conv2d(x.flatten(3), weight.flatten(3), bias, (stride[0], 1), (padding[0], 0), groups=groups)
+        return for_convolutions(y.unflatten(3, x.shape[3:]))
     return for_convolutions(F.conv3d(x, weight, bias, stride, padding, groups=groups))
 
 
-class Conv3d(nn.Conv3d):
-    """`convolve` as a module."""
+def absorbed(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that does what one with these does with this norm after it, in evaluation."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = torch.addcmul(norm.bias, norm.running_mean, scale, value=-1)
+    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), shift if bias is None else shift + bias * scale
 
-    def forward(self, x: Tensor) -> Tensor:
-        return convolve(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+
+class Conv3d(nn.Conv3d):
+    """`convolve` as a module, with the norm that follows it if there is one.
+
+    In evaluation on a CPU the norm scales the weights, which are few, instead of the maps: a pass over memory less.
+    """
+
+    def forward(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        weight, bias = self.weight, self.bias
+        if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and self._may_absorb(norm):
+            weight, bias = absorbed(weight, bias, norm)
+            norm = None
+        y = convolve(x, weight, bias, self.stride, self.padding, self.groups)
+        return y if norm is None else norm(y)
+
+    def _may_absorb(self, norm: nn.Module | None) -> TypeGuard[nn.BatchNorm3d]:
+        """Whether it is one that adds up nothing now, and nobody looks at what is between the two."""
+        if type(norm) is not nn.BatchNorm3d or norm.training or norm.running_mean is None or norm.weight is None:
+            return False
+        return not (self._forward_hooks or norm._forward_hooks or norm._forward_pre_hooks)
 
 
 def conv(channels: int, out: int, kernel: Triple, stride: Triple = (1, 1, 1), groups: int = 1) -> Conv3d:
@@ -73,8 +100,7 @@ class Stem(nn.Module):
         self.pool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)) if pool else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.conv(x)), inplace=True)
-        return self.pool(x)
+        return self.pool(F.relu(self.conv(x, self.norm), inplace=True))
 
 
 class Bottleneck(nn.Module):
@@ -103,9 +129,12 @@ class Bottleneck(nn.Module):
         self.norm_c = nn.BatchNorm3d(out)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm_a(self.conv_a(x)), inplace=True)
-        x = self.act_b(self.norm_b(self.conv_b(x)), inplace=True)
-        return self.norm_c(self.conv_c(x))
+        x = F.relu(self.conv_a(x, self.norm_a), inplace=True)
+        x = self.act_b(self.inside(x), inplace=True)
+        return self.conv_c(x, self.norm_c)
+
+    def inside(self, x: Tensor) -> Tensor:
+        return self.conv_b(x, self.norm_b)
 
 
 class ResBlock(nn.Module):
@@ -121,8 +150,9 @@ class ResBlock(nn.Module):
         self.branch2 = branch2
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = self.branch1_norm(self.branch1_conv(x))
-        return F.relu(self.branch2(x).add_(shortcut), inplace=True)
+        y = self.branch2(x)  # first, so that no shortcut takes memory meanwhile
+        shortcut = x if isinstance(self.branch1_conv, nn.Identity) else self.branch1_conv(x, self.branch1_norm)
+        return F.relu(y.add_(shortcut), inplace=True)
 
 
 class ResStage(nn.Module):
@@ -153,7 +183,7 @@ class Head(nn.Module):
     def __init__(self, features: int, num_classes: int, window: Triple | None, dropout: float) -> None:
         super().__init__()
         self.window = window
-        self.dropout = dropout
+        self.dropout = dropped(dropout)
         self.features = features
         self.proj: nn.Module = nn.Linear(features, num_classes) if num_classes else nn.Identity()
 
@@ -224,10 +254,13 @@ def initialise(model: nn.Module) -> None:
 
 def head_window(head_pool: str, window: Triple) -> Triple | None:
     """The window that the option `head_pool` of every builder asks for."""
-    if head_pool not in ("window", "global"):
-        raise ValueError(f'head_pool={head_pool!r}: "window" as published, or "global"')
-    return window if head_pool == "window" else None
+    return window if one_of("head_pool", head_pool, ("window", "global")) == "window" else None
 
 
-DEPTHS = {10: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # 10 is for tests
+def depths(depth: int) -> tuple[int, int, int, int]:
+    """Blocks of the four stages of a network of so many layers; 10 is for tests."""
+    known = {10: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+    return known[one_of("depth", depth, known)]
+
+
 STAGES = ("stem", "res2", "res3", "res4", "res5")

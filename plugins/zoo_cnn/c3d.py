@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo_cnn.blocks import Conv3d
+from zoo_cnn.options import dropped, whole
 
 # name, channels and what follows it: pooling over space (1), over time and space (2), or nothing (0)
 CONVOLUTIONS = (
@@ -91,4 +92,4 @@ class C3D(zoo.VideoModel):
 
 def c3d(*, num_classes: int = 487, dropout: float = 0.5, thinner: int = 1) -> C3D:
     """C3D with the classes of Sports-1M. thinner: so many times fewer channels than published."""
-    return C3D(num_classes, dropout, thinner)
+    return C3D(num_classes, dropped(dropout), whole("thinner", thinner, 1, 64))

@@ -3,10 +3,10 @@
 Hedegaard and Iosifidis, "Continual 3D Convolutional Neural Networks for Real-time Processing of Videos",
 https://arxiv.org/abs/2106.00050
 
-Of a convolution over three frames that has seen the first two, a new frame costs a third. So each layer keeps the last
-frames that came to it. Its answer is that of the frame in the middle of its kernel: the network is late by the sum of
-these halves (`delay`), and shortcuts wait for the branch beside them. Pooling and squeeze-and-excitation over a whole
-clip become means over the last `frames` of the stream.
+Of a convolution over three frames that has seen the first two, a new frame costs a third. So each layer keeps what the
+last frames add to the answers to come. Its answer is that of the frame in the middle of its kernel: the network is late
+by the sum of these halves (`delay`), and shortcuts wait for the branch beside them. Pooling and squeeze-and-excitation
+over a whole clip become means over the last `frames` of the stream.
 
 From then on the answers are those of the same weights without the zeros that a clip network pads its clips with in
 time. At the start of a stream there are such zeros, before its first frame; after its last there are none. A stride in
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +27,9 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.errors import GeometryError, SpecError
-from zoo_cnn.blocks import BlockNet, Bottleneck, Head, ResBlock, ResStage, Stem, convolve, pool_windows
+from zoo_cnn.blocks import BlockNet, Bottleneck, Head, ResBlock, ResStage, Stem, for_convolutions, pool_windows
 from zoo_cnn.csn import csn
+from zoo_cnn.options import one_of, whole
 from zoo_cnn.r2plus1d import Conv2plus1d, r2plus1d
 from zoo_cnn.resnet3d import resnet3d
 from zoo_cnn.x3d import SqueezeExcite, StemConv, X3DHead, x3d
@@ -40,14 +42,14 @@ class Run:
 
     seen: how many frames of each stream were before, `[B]`. new: how many there are now. window: of the means over
     recent frames. delay: by how many frames what comes out of the layers so far is late; what would be from before the
-    first frame of a stream counts nowhere. started: that is over for all streams.
+    first frame of a stream counts nowhere. started: that is over for all streams. settled: all windows are full.
     """
 
     def __init__(self, state: State, seen: Tensor, new: int, window: int) -> None:
         self.state, self.seen, self.new, self.window = state, seen, new, window
         self.kept: State = {}
         self.delay = 0
-        self.started = False
+        self.started = self.settled = False
 
     def __call__(self, name: str, layer: nn.Module, x: Tensor) -> Tensor:
         match layer:
@@ -80,18 +82,18 @@ class Run:
         return layer(x)  # frame by frame
 
     def convolution(self, name: str, layer: nn.Conv3d, x: Tensor) -> Tensor:
-        frames = self.with_past(name, self.known(x), reach(layer))
+        """What the new frames add to their answers and to the next ones, beside what was added to these before.
+
+        So it is answers that are kept, `[B, reach, H, W, C]`, and not frames, which are larger where there is a stride,
+        and would be moved on with every step.
+        """
+        sums, ahead = shares(layer, self.known(x)), reach(layer)
         self.delay += lateness(layer)
-        weight, bias, every, padding = layer.weight, layer.bias, layer.dilation[0], (0, *layer.padding[1:])
-        if layer.groups == layer.in_channels and weight.shape[3:] == (1, 1):  # frames, weighed and added up
-            parts = [frames[:, :, i * every : i * every + self.new] for i in range(weight.shape[2])]
-            total = parts[0] * weight[:, 0, :1]
-            for i, part in enumerate(parts[1:], 1):
-                total = torch.addcmul(total, part, weight[:, 0, i : i + 1])
-            return total if bias is None else total + bias[:, None, None, None]
-        if every > 1:
-            return F.conv3d(frames, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
-        return convolve(frames, weight, bias, layer.stride, padding, layer.groups)
+        if name in self.state:
+            sums[:, :ahead].add_(self.past(name, sums, ahead))
+        answers, kept = sums[:, : self.new], sums[:, self.new :]
+        self.kept[name] = kept.contiguous() if self.new <= ahead else kept.clone()  # no long memory for a few frames
+        return (answers if layer.bias is None else answers.add_(layer.bias)).permute(0, 4, 1, 2, 3)
 
     def beside_shortcut(self, name: str, layer: ResBlock, x: Tensor) -> Tensor:
         before = self.delay
@@ -111,36 +113,36 @@ class Run:
             maps = maps.mean((3, 4), keepdim=True)
         maps = self.recent_mean(name, maps, frames, every)[:, :, -1:]
         if pool is not None:
-            maps = F.relu(pool.post_conv(maps), inplace=True)
+            maps = F.relu(pool.post_conv(for_convolutions(maps)), inplace=True)
         return maps.mean((2, 3, 4))
 
     def recent_mean(self, name: str, x: Tensor, frames: int, every: int = 1) -> Tensor:
         """After each new frame, the mean of the last `frames` of its stream, every so many."""
         span = (frames - 1) * every
         windows = self.with_past(name, self.known(x), span).unfold(2, span + 1, 1)[..., ::every]
-        return windows.sum(-1) / (self.times() // every + 1).clamp(1, frames)
+        return windows.sum(-1) / (frames if self.settled else (self.times() // every + 1).clamp(1, frames))
 
     def later(self, name: str, x: Tensor, count: int) -> Tensor:
         """What x was `count` frames before."""
         if self.new != count or name not in self.state:
             return self.with_past(name, x, count)[:, :, : self.new]
-        self.kept[name] = x.permute(0, 2, 3, 4, 1).contiguous()  # they change places, and nothing is copied
-        return self.past(name, x, count).permute(0, 4, 1, 2, 3)
+        self.kept[name] = frames = x.permute(0, 2, 3, 4, 1).contiguous()  # they change places, and nothing is copied
+        return self.past(name, frames, count).permute(0, 4, 1, 2, 3)
 
     def with_past(self, name: str, x: Tensor, count: int) -> Tensor:
         """x after the `count` frames before it. The last ones are kept, `[B, count, H, W, C]`."""
         frames = x.permute(0, 2, 3, 4, 1)  # as convolutions like them
-        longer = torch.cat([self.past(name, x, count), frames], 1)
+        longer = torch.cat([self.past(name, frames, count), frames], 1)
         kept = longer[:, self.new :]
         self.kept[name] = kept.contiguous() if self.new <= count else kept.clone()  # no long memory for a few frames
         return longer.permute(0, 4, 1, 2, 3)
 
-    def past(self, name: str, x: Tensor, count: int) -> Tensor:
-        """`[B, count, H, W, C]`; at first zeros of one pixel."""
-        past = self.state.get(name, x.new_zeros(1, 1, 1, 1, 1))
-        if past.shape[2:4] not in ((1, 1), x.shape[3:]):
+    def past(self, name: str, frames: Tensor, count: int) -> Tensor:
+        """What is kept for maps like these `[B, t, H, W, C]`, `[B, count, H, W, C]`; at first zeros of one pixel."""
+        past = self.state.get(name, frames.new_zeros(1, 1, 1, 1, 1))
+        if past.shape[2:4] not in ((1, 1), frames.shape[2:4]):
             raise GeometryError("the state is of frames of another size", hint="start with init_state()")
-        return past.to(x.dtype).expand(len(x), count, *x.shape[3:], x.shape[1])
+        return past.to(frames.dtype).expand(len(frames), count, *frames.shape[2:])
 
     def times(self) -> Tensor:
         """Which frame of its stream each is, `[B, 1, t, 1, 1]`; negative where it is from before the first."""
@@ -150,6 +152,20 @@ class Run:
     def known(self, x: Tensor) -> Tensor:
         """x, with zeros for what is from before the first frame."""
         return x if self.started else x * (self.times() >= 0).to(x.dtype)
+
+
+def shares(layer: nn.Conv3d, x: Tensor) -> Tensor:
+    """What each of these frames adds to the answers from its own on, before the bias, `[B, t + reach, H, W, C]`."""
+    weight, every, ahead = layer.weight, layer.dilation[0], reach(layer)
+    x = for_convolutions(x)
+    if layer.groups == layer.in_channels and weight.shape[3:] == layer.stride[1:] == (1, 1):  # slow as a 3D convolution
+        if x.shape[2] == every == 1:
+            return x.permute(0, 2, 3, 4, 1).repeat(1, ahead + 1, 1, 1, 1).mul_(weight.flip(2)[:, 0].permute(1, 2, 3, 0))
+        sums = F.conv2d(x.flatten(3), weight[..., 0], None, 1, (ahead, 0), (every, 1), layer.groups)  # pixels in a row
+        return for_convolutions(sums.unflatten(3, x.shape[3:])).permute(0, 2, 3, 4, 1)
+    padding = (ahead, *layer.padding[1:])
+    sums = F.conv3d(x, weight, None, layer.stride, padding, layer.dilation, layer.groups)
+    return for_convolutions(sums).permute(0, 2, 3, 4, 1)
 
 
 def reach(layer: nn.Conv3d | nn.MaxPool3d) -> int:
@@ -235,7 +251,8 @@ class ContinualNet(BlockNet):
     def _follow(self, frames: Tensor, state: State, seen: Tensor) -> tuple[Tensor, Run]:
         run = Run(state, seen, frames.shape[2], self.frames)
         if seen.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere a look at values is dear
-            run.started = bool((seen >= self.delay).all())
+            run.started = (least := int(seen.min())) >= self.delay
+            run.settled = least >= self.receptive_field
         for i, block in enumerate(self.blocks[:-1]):
             frames = run(f"blocks.{i}", block, frames)
         return run.rows("head", self.head, frames, self.pooled, self.every), run
@@ -273,4 +290,10 @@ BUILDERS: dict[str, Callable[..., BlockNet]] = {"x3d": x3d, "resnet3d": resnet3d
 
 def co(*, network: str, clip_frames: int, **options: Any) -> ContinualNet:
     """A continual network. network: whose builder, of `BUILDERS`, takes the options. clip_frames: of its clips."""
-    return ContinualNet(BUILDERS[network](**options), clip_frames)
+    builder = BUILDERS[one_of("network", network, BUILDERS)]
+    taken = inspect.signature(builder)
+    try:
+        taken.bind(**options)
+    except TypeError as wrong:
+        raise SpecError(f"{network}: {wrong}", hint=f"its options are {', '.join(taken.parameters)}") from None
+    return ContinualNet(builder(**options), whole("clip_frames", clip_frames))

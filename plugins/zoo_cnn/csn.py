@@ -7,7 +7,7 @@ The interaction-reduced form (ir-CSN). Keys and logits are those of PyTorchVideo
 
 from __future__ import annotations
 
-from zoo_cnn.blocks import DEPTHS, STAGES, BlockNet, Bottleneck, Head, ResBlock, ResStage, Stem, conv, head_window
+from zoo_cnn.blocks import STAGES, BlockNet, Bottleneck, Head, ResBlock, ResStage, Stem, conv, depths, head_window
 
 
 def csn_stage(channels: int, inner: int, depth: int, stride: int) -> ResStage:
@@ -22,8 +22,8 @@ def csn_stage(channels: int, inner: int, depth: int, stride: int) -> ResStage:
 
 
 def csn(*, num_classes: int = 400, depth: int = 101, dropout: float = 0.0, head_pool: str = "window") -> BlockNet:
-    """ir-CSN. head_pool: "window" as published, or "global"."""
-    d2, d3, d4, d5 = DEPTHS[depth]
+    """ir-CSN. head_pool: "window" as published, or "global". depth: 50, 101, or 10 for tests."""
+    d2, d3, d4, d5 = depths(depth)
     blocks = [  # [B, 3, T, H, W]
         Stem(conv(3, 64, (3, 7, 7), (1, 2, 2)), 64),  # [B, 64, T, H/4, W/4]
         csn_stage(64, 64, d2, 1),  # [B, 256, T, H/4, W/4]

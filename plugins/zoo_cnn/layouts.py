@@ -2,7 +2,7 @@
 
 None says that a file is not of this kind. Ours are PyTorchVideo's hub names, MoViNet-pytorch's and torchvision's, so
 only the others need renaming. Nothing is dropped or made up here: what a network does not know is found out when it
-is loaded.
+is loaded, and there zoo says of which network a file is.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from zoo.errors import WeightsMismatch
 
 StateDict = dict[str, Tensor]
 Rules = tuple[tuple[str, str], ...]
-
-SHORTCUT_NORM = "blocks.1.res_blocks.0.branch1_norm.weight"
 
 
 def rename(state: StateDict, rules: Iterable[tuple[str, str]]) -> StateDict:
@@ -95,43 +93,14 @@ def pyslowfast_pooled(state: StateDict) -> StateDict | None:
     return _renamed_if("s1.pathway0", state, _ONE, _STAGES_AROUND_POOL, _BLOCK, _head(6))
 
 
-def pyslowfast_two_pathways(state: StateDict) -> StateDict | None:
-    """PySlowFast's SlowFast."""
-    return _renamed_if("s1.pathway1", state, _TWO, _STAGES, _BLOCK, _head(6))
-
-
-# --- X3D: two networks under one name ---------------------------------------------------------------------------------
-
-
-def pytorchvideo_x3d(state: StateDict) -> StateDict | None:
-    """The hub's X3D for the hub's X3D."""
-    if SHORTCUT_NORM in state:
-        raise WeightsMismatch(
-            "a file for x3d_..._psf: PySlowFast's X3D, with a norm on the first shortcut",
-            hint="load it into the network whose name ends in _psf, such as x3d_s_psf",
-        )
-    return as_published(state)
-
-
 def pyslowfast_x3d(state: StateDict) -> StateDict | None:
-    """PySlowFast's X3D for PySlowFast's X3D."""
+    """PySlowFast's X3D."""
     return _renamed_if("s1.pathway0", state, _X3D, _ONE, _STAGES, _BLOCK, _head(5))
 
 
-def pytorchvideo_x3d_into_psf(state: StateDict) -> StateDict | None:
-    """PyTorchVideo's names, but PySlowFast's network; the hub's files lack a norm."""
-    if (published := as_published(state)) is not None and SHORTCUT_NORM not in published:
-        raise WeightsMismatch(
-            "a file for x3d_... without _psf: the hub's X3D, without a norm on the first shortcut",
-            hint="load it into the network whose name does not end in _psf, such as x3d_s",
-        )
-    return published
-
-
-def pyslowfast_x3d_into_hub(state: StateDict) -> StateDict | None:
-    """PySlowFast's names, but the hub's network; PySlowFast's own files have a norm too many."""
-    converted = pyslowfast_x3d(state)
-    return None if converted is None else pytorchvideo_x3d(converted)
+def pyslowfast_two_pathways(state: StateDict) -> StateDict | None:
+    """PySlowFast's SlowFast."""
+    return _renamed_if("s1.pathway1", state, _TWO, _STAGES, _BLOCK, _head(6))
 
 
 # --- MMAction2 --------------------------------------------------------------------------------------------------------

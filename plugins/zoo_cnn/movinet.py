@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo_cnn.blocks import convolve
+from zoo_cnn.options import dropped, one_of, whole
 
 State = dict[str, Tensor]
 
@@ -172,6 +173,15 @@ class Conv(nn.Module):
         return self.step(x)[0]
 
 
+def running_mean(frames: Tensor, mean: Tensor | float, seen: Tensor | int) -> Tensor:
+    """After each of these frames `[B, C, T, 1, 1]` the mean of all so far, where `mean` is that of the `seen` before.
+
+    A sum would grow for ever, and in the end no longer change by a frame.
+    """
+    new = torch.arange(1, frames.shape[2] + 1, device=frames.device)[:, None, None]
+    return mean + (frames.cumsum(2) / new - mean) * (new / (seen + new)).to(frames.dtype)
+
+
 class SqueezeExcite(nn.Module):
     """A factor for every channel, from the means of all; in a causal network from the frame and from all so far."""
 
@@ -183,17 +193,16 @@ class SqueezeExcite(nn.Module):
         self.fc1 = Conv(causal, width * channels, squeezed, norm=False)
         self.fc2 = Conv(causal, squeezed, channels, norm=False)
 
-    def step(self, x: Tensor, total: Tensor | float = 0.0, seen: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-        """The output, and the sum over all frames so far of their means; `seen` frames were before."""
+    def step(self, x: Tensor, mean: Tensor | float = 0.0, seen: Tensor | int = 0) -> tuple[Tensor, Tensor]:
+        """The output, and the mean of all frames so far; `seen` frames were before."""
         frames = x.mean((3, 4), keepdim=True)
-        sums = frames.cumsum(2) + total
+        means = running_mean(frames, mean, seen)
         if self.causal:
-            count = seen + torch.arange(1, x.shape[2] + 1, device=x.device, dtype=x.dtype)[:, None, None]
-            hidden = F.hardswish(self.fc1(torch.cat([sums / count, frames], 1)))
+            hidden = F.hardswish(self.fc1(torch.cat([means, frames], 1)))
             scale = (0.2 * self.fc2(hidden) + 0.5).clamp(0, 1)  # TensorFlow's hard sigmoid
         else:
             scale = self.fc2(F.silu(self.fc1(frames.mean(2, keepdim=True)))).sigmoid()
-        return x * scale, sums[:, :, -1:]
+        return x * scale, means[:, :, -1:]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.step(x)[0]
@@ -229,9 +238,9 @@ class Block(nn.Module):
     def step(self, x: Tensor, state: State, name: str) -> tuple[Tensor, State]:
         """The output and the block's part of the next state."""
         y, past = self.deep.step(self.expand(x), state.get(f"{name}.past"))
-        seen = state["frames"].to(x.dtype)[:, None, None, None, None] if state else 0.0
-        y, total = self.se.step(y, state.get(f"{name}.sum", 0.0), seen)
-        new = {f"{name}.sum": total} if past is None else {f"{name}.sum": total, f"{name}.past": past}
+        seen = state["frames"][:, None, None, None, None] if state else 0
+        y, mean = self.se.step(y, state.get(f"{name}.mean", 0.0), seen)
+        new = {f"{name}.mean": mean} if past is None else {f"{name}.mean": mean, f"{name}.past": past}
         return torch.addcmul(self.res(x), self.alpha, self.project(y)), new
 
     def forward(self, x: Tensor) -> Tensor:
@@ -290,10 +299,10 @@ class MoViNet(zoo.VideoModel):
         for name, block in self.blocks.named_children():
             h, w = -(-h // block.deep.conv_1.stride), -(-w // block.deep.conv_1.stride)
             channels = block.deep.channels
-            state[f"{name}.sum"] = like.new_zeros(batch, channels, 1, 1, 1)
+            state[f"{name}.mean"] = like.new_zeros(batch, channels, 1, 1, 1)
             if block.deep.past:
                 state[f"{name}.past"] = like.new_zeros(batch, channels, block.deep.past, h, w)
-        state["head.sum"] = like.new_zeros(batch, self.num_features, 1, 1, 1)
+        state["head.mean"] = like.new_zeros(batch, self.num_features, 1, 1, 1)
         return state
 
     def step(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
@@ -305,8 +314,9 @@ class MoViNet(zoo.VideoModel):
             x, part = block.step(x, state, name)
             new |= part
         x = self.conv7(x)
-        total = new["head.sum"] = state["head.sum"] + x.mean((3, 4), keepdim=True).sum(2, keepdim=True)
-        logits = self._classify(total / new["frames"].to(x.dtype)[:, None, None, None, None], False)
+        seen = state["frames"][:, None, None, None, None]
+        mean = new["head.mean"] = running_mean(x.mean((3, 4), keepdim=True), state["head.mean"], seen)[:, :, -1:]
+        logits = self._classify(mean, False)
         return logits, {name: part.contiguous() for name, part in new.items()}  # which safetensors asks for
 
     def _classify(self, pooled: Tensor, pre_logits: bool) -> Tensor:
@@ -328,4 +338,8 @@ def movinet(
     *, variant: str, causal: bool, num_classes: int = 600, dropout: float = 0.2, longest: int | None = None
 ) -> MoViNet:
     """A MoViNet of size "a0" to "a5". causal: the form that takes streams. longest: of every stage, only its first."""
-    return MoViNet(variant, causal, num_classes, dropout, longest)
+    one_of("variant", variant, VARIANTS)
+    one_of("causal", causal, (True, False))
+    if longest is not None:
+        whole("longest", longest)
+    return MoViNet(variant, causal, num_classes, dropped(dropout), longest)

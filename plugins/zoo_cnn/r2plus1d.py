@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo_cnn.blocks import DEPTHS, STAGES, BlockNet, Bottleneck, Head, ResBlock, ResStage, Stem, conv, head_window
+from zoo_cnn.blocks import STAGES, BlockNet, Bottleneck, Head, ResBlock, ResStage, Stem, conv, depths, head_window
 
 
 class Conv2plus1d(nn.Module):
-    """3x1x1, norm, ReLU, 1x3x3."""
+    """3x1x1, norm, ReLU, 1x3x3, and the norm that follows."""
 
     FOLDS = (("conv_t", "norm"),)
 
@@ -24,8 +24,8 @@ class Conv2plus1d(nn.Module):
         self.norm = nn.BatchNorm3d(channels)
         self.conv_xy = conv(channels, channels, (1, 3, 3), (1, stride, stride))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv_xy(F.relu(self.norm(self.conv_t(x)), inplace=True))
+    def forward(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        return self.conv_xy(F.relu(self.conv_t(x, self.norm), inplace=True), norm)
 
 
 class SplitBottleneck(Bottleneck):
@@ -46,8 +46,8 @@ def split_stage(channels: int, inner: int, depth: int, time_stride: int, stride:
 
 
 def r2plus1d(*, num_classes: int = 400, depth: int = 50, dropout: float = 0.5, head_pool: str = "window") -> BlockNet:
-    """R(2+1)D with bottlenecks. head_pool: "window" as published, or "global"."""
-    d2, d3, d4, d5 = DEPTHS[depth]
+    """R(2+1)D with bottlenecks. head_pool: "window" as published, or "global". depth: 50, 101, or 10 for tests."""
+    d2, d3, d4, d5 = depths(depth)
     blocks = [  # [B, 3, T, H, W]
         Stem(conv(3, 64, (1, 7, 7), (1, 2, 2)), 64, pool=False),  # [B, 64, T, H/2, W/2]
         split_stage(64, 64, d2, 1, 2),  # [B, 256, T, H/4, W/4]

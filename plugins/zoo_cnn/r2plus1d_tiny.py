@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from zoo import VideoModel
+from zoo_cnn.options import dropped, several
 
 
 def conv2plus1d(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, time_stride: int = 1) -> nn.Sequential:
@@ -84,4 +85,5 @@ class R2Plus1dTiny(VideoModel):
 def r2plus1d_tiny(
     *, num_classes: int = 9, widths: Sequence[int] = (16, 32, 64, 128), dropout: float = 0.1
 ) -> R2Plus1dTiny:
-    return R2Plus1dTiny(num_classes=num_classes, widths=widths, dropout=dropout)
+    """The network. widths: channels of the stem and of every block."""
+    return R2Plus1dTiny(num_classes=num_classes, widths=several("widths", widths), dropout=dropped(dropout))

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from zoo_cnn.blocks import DEPTHS, BlockNet, Bottleneck, Head, ResBlock, ResStage, Stem, conv, head_window
+from zoo_cnn.blocks import BlockNet, Bottleneck, Head, ResBlock, ResStage, Stem, conv, depths, head_window
+from zoo_cnn.options import one_of
 
 Kernels = tuple[int, ...]
 
@@ -52,9 +53,12 @@ def res_stage(channels: int, inner: int, depth: int, time_kernels: Kernels, stri
 def resnet3d(
     *, variant: str, num_classes: int = 400, dropout: float = 0.5, head_pool: str = "window", depth: int = 50
 ) -> BlockNet:
-    """C2D, I3D or Slow. head_pool: "window" as published, or "global"."""
-    v = VARIANTS[variant]
-    d2, d3, d4, d5 = DEPTHS[depth]
+    """C2D, I3D or Slow. head_pool: "window" as published, or "global". depth: 50, 101, or 10 for tests.
+
+    Raises SpecError for an option that cannot be, as all builders of this family.
+    """
+    v = VARIANTS[one_of("variant", variant, VARIANTS)]
+    d2, d3, d4, d5 = depths(depth)
     k2, k3, k4, k5 = v.time_kernels
     halve = [nn.MaxPool3d((2, 1, 1), (2, 1, 1))] if v.halve else []
     blocks = [  # [B, 3, T, H, W]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 import zoo
+from zoo_cnn.options import dropped, several
 
 
 class S3D(zoo.VideoModel):
@@ -61,4 +62,5 @@ class S3D(zoo.VideoModel):
 
 def s3d(*, num_classes: int = 400, dropout: float = 0.2, window: tuple[int, int, int] = (2, 7, 7)) -> S3D:
     """S3D as torchvision publishes it. A smaller `window` of the head's pooling takes smaller clips."""
-    return S3D(num_classes, dropout, tuple(window))
+    frames, height, width = several("window", window, 3)
+    return S3D(num_classes, dropped(dropout), (frames, height, width))

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo_cnn.blocks import DEPTHS, STAGES, BlockNet, Head, Stem, conv, head_window
+from zoo_cnn.blocks import STAGES, BlockNet, Head, Stem, conv, depths, head_window
+from zoo_cnn.options import one_of
 from zoo_cnn.resnet3d import res_stage
 
 Pair = tuple[Tensor, Tensor]
@@ -76,7 +77,7 @@ class FastToSlow(nn.Module):
         self.norm = nn.BatchNorm3d(2 * channels)
 
     def forward(self, slow: Tensor, fast: Tensor) -> Pair:
-        message = F.relu(self.norm(self.conv_fast_to_slow(fast)), inplace=True)
+        message = F.relu(self.conv_fast_to_slow(fast, self.norm), inplace=True)
         return torch.cat([slow, message], 1), fast
 
 
@@ -132,18 +133,17 @@ def slowfast(
 ) -> SlowFast:
     """SlowFast. slow_path: "linspace" as published, or "stride"; head_pool: "window" as published, or "global".
 
-    depth: other than the variant's.
+    depth: other than the variant's: 50, 101, or 10 for tests.
     """
-    if slow_path not in ("linspace", "stride"):
-        raise ValueError(f'slow_path={slow_path!r}: "linspace" as published, or "stride"')
-    v = VARIANTS[variant]
-    depths = DEPTHS[depth or v.depth]
+    rule = one_of("slow_path", slow_path, ("linspace", "stride"))
+    v = VARIANTS[one_of("variant", variant, VARIANTS)]
+    blocks_of = depths(v.depth if depth is None else depth)
 
     def stage(i: int, channels: int, inner: int, stride: int) -> Pathways:
         slow = channels + 2 * (channels // BETA)
         pathways = (
-            res_stage(slow, inner, depths[i], v.slow[i], stride),
-            res_stage(channels // BETA, inner // BETA, depths[i], v.fast[i], stride),
+            res_stage(slow, inner, blocks_of[i], v.slow[i], stride),
+            res_stage(channels // BETA, inner // BETA, blocks_of[i], v.fast[i], stride),
         )
         return Pathways(*pathways, FastToSlow(4 * inner // BETA, v.fusion) if i < 3 else None)
 
@@ -151,7 +151,7 @@ def slowfast(
         Stem(conv(3, 64, (1, 7, 7), (1, 2, 2)), 64),
         Stem(conv(3, 8, (5, 7, 7), (1, 2, 2)), 8),
         FastToSlow(8, v.fusion),
-        slow_path,
+        rule,
     )
     blocks = [  # [B, 3, T, H, W]; the slow pathway has T/4 frames
         stem,  # 64 + 16 | 8 channels, H/4

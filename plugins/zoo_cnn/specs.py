@@ -126,14 +126,10 @@ _X3D = (
     ("m", 16, 5, 224, 256, {}, 3_794_274, 3_794_322),
     ("l", 16, 5, 312, 356, {"depth_factor": 5.0}, 6_153_384, 6_153_432),
 )
+_ALIKE = dict.fromkeys(("xs", "s", "m"), " A file fits XS, S and M alike.")
 _X3D_FORMS = (
-    ("", {}, "PyTorchVideo's hub", {"pytorchvideo": "pytorchvideo_x3d", "pyslowfast": "pyslowfast_x3d_into_hub"}),
-    (
-        "_psf",
-        {"shortcut_norm": "always"},
-        "PySlowFast",
-        {"pytorchvideo": "pytorchvideo_x3d_into_psf", "pyslowfast": "pyslowfast_x3d"},
-    ),
+    ("", {}, "PyTorchVideo's hub"),
+    ("_psf", {"shortcut_norm": "always"}, "PySlowFast"),
 )
 _X3DS = tuple(
     _spec(
@@ -142,12 +138,13 @@ _X3DS = tuple(
         (frames, stride, test_crop),
         kwargs={"frames": frames, "crop": crop, **kwargs, **form},
         small={"depth_factor": 0.2},
-        layouts=_layouts(**layouts),
+        layouts=_layouts(pytorchvideo="as_published", pyslowfast="pyslowfast_x3d"),
         params=params[which],
-        description=f"A light network grown axis by axis, size {size.upper()}, as {source} has it.",
+        description=f"A light network grown axis by axis, size {size.upper()}, as {source} has it."
+        + _ALIKE.get(size, ""),
         paper=X3D,
     )
-    for which, (suffix, form, source, layouts) in enumerate(_X3D_FORMS)
+    for which, (suffix, form, source) in enumerate(_X3D_FORMS)
     for size, frames, stride, crop, test_crop, kwargs, *params in _X3D
 )
 

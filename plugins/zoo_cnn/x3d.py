@@ -5,6 +5,8 @@ Feichtenhofer, "X3D: Expanding Architectures for Efficient Video Recognition", h
 Two networks are published under this name. They differ in one layer: the first shortcut keeps its 24 channels, and
 PyTorchVideo's hub models leave out the norm there (`shortcut_norm="changing"`, 3,794,274 parameters for S), while
 PySlowFast has it as everywhere (`"always"`, 3,794,322). Weights of one are of no use in the other.
+Sizes XS, S and M are one network for other clips: they differ in the window of the head, which has no weights, so that
+files of one load into the others without a word. L is deeper.
 Keys are those of the hub models. Those publish probabilities; this one gives logits.
 """
 
@@ -15,6 +17,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.errors import SpecError
 from zoo_cnn.blocks import (
     STAGES,
     BlockNet,
@@ -28,6 +31,7 @@ from zoo_cnn.blocks import (
     head_window,
     pool_windows,
 )
+from zoo_cnn.options import one_of, whole
 
 WIDTHS = (24, 48, 96, 192)
 INNER = (54, 108, 216, 432)  # 2.25 times the width
@@ -46,8 +50,8 @@ class StemConv(nn.Module):
         self.conv_t = conv(3, out, (1, 3, 3), (1, 2, 2))
         self.conv_xy = conv(out, out, (5, 1, 1), groups=out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv_xy(self.conv_t(x))
+    def forward(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        return self.conv_xy(self.conv_t(x), norm)
 
 
 class X3DStem(Stem):
@@ -68,7 +72,13 @@ class SqueezeExcite(nn.Module):
 
 
 class X3DBottleneck(Bottleneck):
+    """A bottleneck whose `norm_b` is a norm and what comes after it."""
+
     FOLDS = (("conv_a", "norm_a"), ("conv_b", "norm_b.0"), ("conv_c", "norm_c"))
+
+    def inside(self, x: Tensor) -> Tensor:
+        norm, excite = self.norm_b
+        return excite(self.conv_b(x, norm))
 
 
 class ProjectedPool(nn.Module):
@@ -84,7 +94,7 @@ class ProjectedPool(nn.Module):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.pre_norm(self.pre_conv(x)), inplace=True)
+        x = F.relu(self.pre_conv(x, self.pre_norm), inplace=True)
         return F.relu(self.post_conv(pool_windows(x, self.window)), inplace=True)
 
 
@@ -128,9 +138,10 @@ def x3d(
 
     head_pool: "window" as published, or "global". shortcut_norm: see the top of this file.
     """
-    if shortcut_norm not in ("changing", "always"):
-        raise ValueError(f'shortcut_norm={shortcut_norm!r}: "changing" as PyTorchVideo, "always" as PySlowFast')
-    side = math.ceil(crop / 32)
+    one_of("shortcut_norm", shortcut_norm, ("changing", "always"))
+    if isinstance(depth_factor, bool) or not isinstance(depth_factor, int | float) or not 0 < depth_factor < 100:
+        raise SpecError(f"depth_factor={depth_factor!r:.80}", hint="it is a number above 0, such as 2.2 or 5")
+    frames, side = whole("frames", frames), math.ceil(whole("crop", crop) / 32)
     channels, stages = WIDTHS[0], []
     for width, inner, squeezed, depth in zip(WIDTHS, INNER, SQUEEZED, DEPTHS, strict=True):
         stages.append(x3d_stage(channels, inner, width, squeezed, math.ceil(depth * depth_factor), shortcut_norm))

@@ -91,7 +91,7 @@ class RecurrentNet(zoo.VideoModel):
                 size = stage.size_of(size)
         if self.pool == "mean":
             like = next(self.parameters())
-            state["head.sum"] = like.new_zeros(batch, self.num_features)
+            state["head.mean"] = like.new_zeros(batch, self.num_features)
             state["head.frames"] = torch.zeros(batch, dtype=torch.long, device=like.device)
         return state
 
@@ -109,9 +109,9 @@ class RecurrentNet(zoo.VideoModel):
         rows = self.frame_features(x)  # [B, T, D]
         pooled = rows[:, -1]
         if self.pool == "mean":
-            new["head.sum"] = state["head.sum"] + rows.sum(1)
             new["head.frames"] = state["head.frames"] + rows.shape[1]
-            pooled = new["head.sum"] / new["head.frames"][:, None].to(rows.dtype)
+            part = (rows.shape[1] / new["head.frames"][:, None]).to(rows.dtype)
+            pooled = new["head.mean"] = state["head.mean"] + (rows.mean(1) - state["head.mean"]) * part
         return self._classify(pooled), new
 
     def _classify(self, pooled: Tensor) -> Tensor:

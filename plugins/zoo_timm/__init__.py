@@ -59,6 +59,34 @@ _VIT = {
     "small": {"arch": "test_vit", "tag": ""},
 }
 
+# What a camera does: small pictures, squeezed into a square so that no part is lost. From scratch: no image weights.
+_TINY = tuple(
+    zoo.ModelSpec(
+        name=name,
+        builder="zoo_timm.video:frame_model",
+        family="timm",
+        kwargs={"arch": arch, "shift": True, "num_classes": 9, "drop_rate": 0.1, **options},
+        num_classes=9,
+        params=params,
+        preprocessing=zoo.Preprocessing(
+            num_frames=8, fps=8, sampler="consecutive", resize=(64, 64), clips=5, mean=(0.45,) * 3, std=(0.25,) * 3
+        ),
+        geometry=zoo.Geometry(min_size=32),
+        description=about,
+        paper="https://arxiv.org/abs/1811.08383",
+        license="Apache-2.0",
+    )
+    for name, arch, options, params, about in (
+        (
+            "tsm_tiny",
+            "mobilenetv2_035",
+            {},
+            407_657,
+            "TSM on the narrowest MobileNetV2, for questions about motion, at home on a CPU.",
+        ),
+    )
+)
+
 _MODELS = (
     zoo.ModelSpec(name="*", resolver="zoo_timm.index:resolve", lister="zoo_timm.index:names", family="timm"),
     _spec(
@@ -108,6 +136,7 @@ _MODELS = (
         **_VIT,
         options={"temporal": "transformer"},
     ),
+    *_TINY,
 )
 
 

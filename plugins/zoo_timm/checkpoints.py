@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from zoo.errors import WeightsMismatch
+from zoo.errors import UnknownModel, WeightsMismatch
 from zoo_timm import images, mixing
 from zoo_timm.video import FrameModel
 
 BEHAVIOUR = frozenset({"requires_grad_", "detach_", "share_memory_"})  # in place, but not about what a parameter holds
 BOUNDS = frozenset({"lt", "gt", "__lt__", "__gt__"})  # torch draws again until no value is out of them
 SHOWN = 5
+# What timm's renaming of other people's files says of one that it was not made for.
+REFUSALS = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
 
 
 def from_timm(tensors: Mapping[str, Tensor], model: FrameModel) -> dict[str, Tensor] | None:
@@ -48,7 +50,9 @@ def _read(tensors: Mapping[str, Tensor], model: FrameModel) -> nn.Module:
     with _Arrivals() as arrivals:
         try:
             network = images.image_network(model.arch, model.tag, tensors, **options)
-        except (RuntimeError, KeyError) as refused:
+        except UnknownModel:
+            raise
+        except REFUSALS as refused:
             text = " ".join(str(refused).split())
             raise WeightsMismatch(
                 f"the file is not one of timm's {model.arch}: {text[:600]}", hint="is it another variant?"
@@ -74,7 +78,7 @@ def _classes(tensors: Mapping[str, Tensor], model: FrameModel) -> int | None:
     names = (getattr(stated, "classifier", None) or "") if stated and not stated.label_offset else ""
     first = names if isinstance(names, str) else names[0]
     weight = tensors.get(f"{first}.weight")
-    return None if weight is None else len(weight)
+    return None if weight is None or not weight.ndim else len(weight)
 
 
 def _lenient(network: nn.Module) -> bool:

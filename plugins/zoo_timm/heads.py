@@ -9,6 +9,7 @@ transformer    pre-norm layers over frames with sine positions, and their mean
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
+from zoo_timm.options import is_count, is_fraction
 
 
 class Mean(nn.Module):
@@ -72,10 +74,17 @@ class TCN(nn.Module):
 
 
 class Transformer(Mean):
-    def __init__(self, width: int, layers: int = 2, heads: int = 8, ratio: int = 4, dropout: float = 0.1) -> None:
+    """`heads` has to divide the width; without it, there are as many of eight as do."""
+
+    def __init__(
+        self, width: int, layers: int = 2, heads: int | None = None, ratio: int = 4, dropout: float = 0.1
+    ) -> None:
         super().__init__(width)
+        heads = math.gcd(width, 8) if heads is None else heads
+        if width % heads:
+            raise SpecError(f"heads={heads} for {width} features", hint=f"a number that divides {width}")
         layer = nn.TransformerEncoderLayer(
-            width, math.gcd(width, heads), ratio * width, dropout, "gelu", batch_first=True, norm_first=True
+            width, heads, ratio * width, dropout, "gelu", batch_first=True, norm_first=True
         )
         self.layers = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
 
@@ -104,13 +113,19 @@ HEADS: dict[str, tuple[Callable[..., nn.Module], Mapping[str, Any]]] = {
 
 def temporal_head(name: str, width: int, options: Mapping[str, Any]) -> nn.Module:
     """The head of that name for rows of `width` features. Raises SpecError for what there is not."""
-    if name not in HEADS:
-        raise SpecError(f"temporal={name!r}", hint=f"it is one of {', '.join(HEADS)}")
-    kind, defaults = HEADS[name]
-    try:
-        head = kind(width, **{**defaults, **options})
-    except TypeError as wrong:
-        raise SpecError(f"temporal={name!r} with {dict(options)}: {wrong}", hint="leave the option away") from wrong
+    if not isinstance(name, str) or name not in HEADS:
+        raise SpecError(f"temporal={name!r:.80}", hint=f"it is one of {', '.join(HEADS)}")
+    kind, fixed = HEADS[name]
+    known = [option for option in inspect.signature(kind).parameters if option != "width" and option not in fixed]
+    for option, value in options.items():
+        if option not in known:
+            raise SpecError(
+                f"temporal={name!r} has no option {option!r}", hint=f"its options are {', '.join(known) or 'none'}"
+            )
+        if not (is_fraction(value) if option == "dropout" else is_count(value)):
+            wanted = "at least 0 and less than 1" if option == "dropout" else "a whole number of at least 1"
+            raise SpecError(f"temporal={name!r} with {option}={value!r:.80}", hint=wanted)
+    head = kind(width, **fixed, **options)
     _initialise(head)
     return head
 

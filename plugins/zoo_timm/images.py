@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import SpecError, UnknownModel
+from zoo_timm.index import numbers
 
 OLDEST = (1, 0, 20)
 
@@ -24,8 +25,7 @@ def library() -> Any:
     """The installed timm. Raises ImportError with the line that installs one, if it is missing or too old."""
     import timm
 
-    found = tuple(int(part) for part in timm.__version__.split(".")[:3] if part.isdigit())
-    if found < OLDEST:
+    if numbers(timm.__version__) < OLDEST:
         wanted = ".".join(map(str, OLDEST))
         raise ImportError(f"timm {timm.__version__} is too old: pip install -U 'timm>={wanted}'", name="timm")
     return timm
@@ -36,7 +36,10 @@ def config(arch: str, tag: str = "") -> Any:
     timm = library()
     if not timm.is_model(arch):
         raise UnknownModel(f"timm {timm.__version__} has no {arch!r}", hint="pip install -U timm, or another name")
-    found = timm.models.get_pretrained_cfg(f"{arch}.{tag}" if tag else arch)
+    try:
+        found = timm.models.get_pretrained_cfg(f"{arch}.{tag}" if tag else arch)
+    except RuntimeError:  # what timm says of a tag that it does not have
+        found = None
     if found is None and tag:
         raise UnknownModel(f"timm {timm.__version__} has no weights {arch}.{tag}", hint="pip install -U timm")
     return found
@@ -57,15 +60,18 @@ def image_network(arch: str, tag: str = "", tensors: Mapping[str, Tensor] | None
     try:
         network: nn.Module = timm.create_model(f"{arch}.{tag}" if tag else arch, **pretrained, **options)
     except (TypeError, ValueError, AssertionError) as refused:
-        if not options:
+        if tensors or not options:
             raise
         said = str(refused).partition("\n")[0] or type(refused).__name__
-        size = " and takes other sizes as it is" if stated and not stated.fixed_input_size else ""
-        raise SpecError(
-            f"timm's {arch} cannot be built with {options}: {said}",
-            hint=f"leave the option away; it is made for {input_size(stated)[0]}x{input_size(stated)[1]} pixels{size}",
-        ) from refused
+        raise SpecError(f"timm's {arch} cannot be built with {options}: {said}", hint=advice(stated)) from refused
     return network
+
+
+def advice(stated: Any) -> str:
+    """What to do when timm refuses an option."""
+    height, width = input_size(stated)
+    others = " and takes other sizes as it is" if stated and not stated.fixed_input_size else ""
+    return f"leave the option away; it is made for {height}x{width} pixels{others}"
 
 
 def without_classifier(network: nn.Module) -> nn.Module:
@@ -87,11 +93,26 @@ def input_size(stated: Any, img_size: int | tuple[int, int] | None = None) -> tu
     return (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
 
 
-def probed_width(network: nn.Module, channels: int, size: tuple[int, int]) -> int:
+def probed_width(network: nn.Module, channels: int, size: tuple[int, int], frames: int = 2) -> int:
     """How many features a frame gets, by running a copy of the network that has shapes only."""
+    dtype = next(network.parameters()).dtype
     with torch.no_grad():
-        rows = pooled(_shadow(network).eval()(torch.empty(2, channels, *size, device="meta")))
+        rows = pooled(_shadow(network).eval()(torch.empty(frames, channels, *size, device="meta", dtype=dtype)))
     return int(rows.shape[1])
+
+
+def refusal(network: nn.Module, channels: int, size: tuple[int, int], frames: int = 2) -> str:
+    """Why the network does not take frames of that size, in timm's words; empty if it does."""
+    try:
+        probed_width(network, channels, size, frames)
+    except (AssertionError, RuntimeError, ValueError) as refused:
+        return str(refused).partition("\n")[0] or type(refused).__name__
+    embed = getattr(network, "patch_embed", None)
+    if isinstance(embed, library().layers.PatchEmbed) and not embed.dynamic_img_pad:
+        high, wide = embed.patch_size
+        if size[0] % high or size[1] % wide:  # timm would leave the rest of the frame unseen
+            return f"patches of {high}x{wide} do not cover it"
+    return ""
 
 
 def _shadow(network: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ The file is written by `tools/timm_index.py` from an installed timm, whose versi
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,11 @@ def names() -> dict[str, dict[str, str]]:
     }
 
 
+def numbers(version: str) -> tuple[int, ...]:
+    """A version to compare by: (1, 0, 27) of "1.0.27.dev0"."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
 @cache
 def resolve(arch: str) -> zoo.ModelSpec | None:
     """The spec of one architecture. One that is newer than the index is looked up in the installed timm."""
@@ -68,7 +74,7 @@ def resolve(arch: str) -> zoo.ModelSpec | None:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            if version("timm") == index["timm"]:
+            if numbers(version("timm")) <= numbers(index["timm"]):
                 return None
         except PackageNotFoundError:
             return None

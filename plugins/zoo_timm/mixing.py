@@ -38,7 +38,10 @@ INFLATABLE = re.compile(
 
 
 class ClipLength:
-    """How many of the frames in a batch belong to one clip. Shared by a model and its layers; not for two threads."""
+    """How many of the frames in a batch belong to one clip. Shared by a model and its layers.
+
+    Not for two threads, and with gradient checkpointing not for clips of two lengths before one backward.
+    """
 
     def __init__(self) -> None:
         self.frames = 1

@@ -10,7 +10,10 @@ from zoo_timm import images
 from zoo_timm.video import FrameModel, frame_model
 
 # (least side, step) that an architecture without a fixed size may ask for, the most generous first.
-SIDES = ((32, 1), (64, 1), (32, 32), (64, 32), (64, 64), (96, 32), (128, 1), (128, 32), (128, 128), (192, 64))
+SIDES = (
+    *((32, 1), (64, 1), (32, 32), (64, 32), (64, 64), (96, 32), (128, 1), (128, 32), (128, 128), (192, 64)),
+    *((96, 48), (126, 14)),  # patches of 16 in cells of three by three, and patches of 14
+)
 
 Config = tuple[bool, int, int, int, int, str, dict[str, Any]]
 

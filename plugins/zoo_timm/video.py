@@ -6,6 +6,7 @@ little more memory than a short one, and in evaluation mode the result does not 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.errors import GeometryError, SpecError
-from zoo_timm import images, mixing
+from zoo_timm import images, mixing, options
 from zoo_timm.heads import temporal_head
+from zoo_timm.rerun import FirstRun
 
 # Bytes of frames that go through the network at once in evaluation: 8 of 224x224 on a CPU, where more is not faster.
 AT_ONCE = {"cpu": 5 << 20}
@@ -43,6 +45,7 @@ class FrameModel(zoo.VideoModel):
         self.image_options: dict[str, Any] = {}
         self.backbone, self.temporal = backbone, head
         self.clip, self.frame_chunk = clip, frame_chunk
+        self.first_run = FirstRun()
         self.num_features = width
         self.dropout = nn.Dropout(dropout)
         self.reset_classifier(num_classes)
@@ -77,15 +80,19 @@ class FrameModel(zoo.VideoModel):
         """Maps `[B, C, T, H', W']` of timm's own `forward_intermediates`, whose `indices` these are."""
         if not hasattr(self.backbone, "forward_intermediates"):
             raise SpecError(f"timm's {self.arch} gives no intermediate maps", hint="use forward_features")
-        chunks = [
-            self._run_images(
-                lambda frames: self.backbone.forward_intermediates(
-                    frames, indices=indices, intermediates_only=True, output_fmt="NCHW"
-                ),
-                frames,
+        if not isinstance(indices, int) and indices is not None and not len(indices):
+            return []
+
+        def maps_of(frames: Tensor) -> list[Tensor]:
+            maps: list[Tensor] = self.backbone.forward_intermediates(
+                frames, indices=indices, intermediates_only=True, output_fmt="NCHW"
             )
-            for frames in self._chunks(clip)
-        ]
+            return maps
+
+        try:
+            chunks = [self._run_images(maps_of, frames) for frames in self._chunks(clip)]
+        except AssertionError as refused:  # frames of a wrong size are a GeometryError already
+            raise IndexError(f"timm's {self.arch} with indices={indices!r:.80}: {refused}") from refused
         shape = clip.shape[0], clip.shape[2]
         return [torch.cat(maps).unflatten(0, shape).transpose(1, 2) for maps in zip(*chunks, strict=True)]
 
@@ -105,9 +112,18 @@ class FrameModel(zoo.VideoModel):
         return {layer: names for layer, names in groups.items() if names}
 
     def set_grad_checkpointing(self, on: bool = True) -> None:
-        """timm's own: keep the inputs of its blocks only, and run them again in backward."""
+        """timm's own: keep the inputs of its blocks only, and run them again in backward.
+
+        Raises SpecError for architectures that timm cannot do this with.
+        """
+        try:
+            self.backbone.set_grad_checkpointing(on)
+        except (AssertionError, AttributeError) as refused:
+            raise SpecError(
+                f"timm's {self.arch} has no gradient checkpointing", hint="a smaller batch or freeze_bn=True"
+            ) from refused
         self.grad_checkpointing = on
-        self.backbone.set_grad_checkpointing(on)
+        self.first_run.watch(images.batch_norms(self.backbone) if on else ())
 
     def train(self, mode: bool = True) -> FrameModel:
         super().train(mode)
@@ -139,31 +155,35 @@ class FrameModel(zoo.VideoModel):
 
     def _at_once(self, frames: Tensor) -> int:
         """How many frames go through the network together: all, while statistics of the batch are being taken."""
-        everything = frames.shape[0] * frames.shape[1]
+        batch, length, *frame = frames.shape
+        everything = batch * length
         if self.backbone.training and any(norm.training for norm in images.batch_norms(self.backbone)):
             return everything
         if self.frame_chunk is not None:
             return self.frame_chunk
-        if self.training:
+        if self.training and torch.is_grad_enabled() and self._is_trained(frames):
             return everything  # what backward needs is kept anyway
-        size = frames[0, 0].numel() * frames.element_size()
+        size = math.prod(frame) * frames.element_size()
         return max(1, AT_ONCE.get(frames.device.type, ELSEWHERE) // size)
 
+    def _is_trained(self, frames: Tensor) -> bool:
+        return frames.requires_grad or any(parameter.requires_grad for parameter in self.backbone.parameters())
+
     def _run_images(self, function: Any, frames: Tensor) -> Any:
-        """`function` of images. What timm cannot make sense of is said to be the frames' size, in zoo's words."""
+        """`function` of images. What timm cannot make sense of because of the frames' size is said in zoo's words."""
         if torch.compiler.is_compiling():
-            return function(frames)
+            with self.first_run:
+                return function(frames)
         try:
-            return function(frames)
-        except torch.OutOfMemoryError:
-            raise
+            with self.first_run:
+                return function(frames)
         except (AssertionError, RuntimeError, ValueError) as refused:
-            height, width = frames.shape[-2:]
+            count, channels, height, width = frames.shape
+            if not (said := images.refusal(self.backbone, channels, (height, width), count)):
+                raise  # whatever it is, it is not the size
             made_for = self.image_options["size"]
-            if (height, width) == made_for or self.geometry is None:
-                raise
             raise GeometryError(
-                f"timm's {self.arch} takes no frames of {height}x{width}: {str(refused).partition(chr(10))[0]}",
+                f"timm's {self.arch} takes no frames of {height}x{width}: {said}",
                 hint=f"it is made for {made_for[0]}x{made_for[1]}; zoo.load_clips(model, video) gives clips that fit",
             ) from refused
 
@@ -197,17 +217,28 @@ def frame_model(
     least, multiple: sides that an architecture without a fixed size takes, as measured by tools/timm_index.py.
     Raises SpecError for options that the architecture does not have.
     """
-    if frame_chunk is not None and frame_chunk < 1:
-        raise SpecError(f"frame_chunk={frame_chunk!r}", hint="a number of frames of at least 1")
+    options.check(
+        temporal_options=temporal_options,
+        shift=shift,
+        inflate=inflate,
+        img_size=img_size,
+        in_chans=in_chans,
+        frame_chunk=frame_chunk,
+        freeze_bn=freeze_bn,
+        drop_rate=drop_rate,
+        drop_path_rate=drop_path_rate,
+    )
     if shift and inflate:
         raise SpecError("shift and inflate together", hint="choose one")
     size = tuple(img_size) if isinstance(img_size, Sequence) else img_size
-    options = {"img_size": size, "in_chans": in_chans, "drop_path_rate": drop_path_rate}
+    of_timm = {"img_size": size, "in_chans": in_chans, "drop_path_rate": drop_path_rate}
     if in_chans == 3:
-        del options["in_chans"]
+        del of_timm["in_chans"]
     stated = images.config(arch, tag)
-    network = images.without_classifier(images.image_network(arch, tag, **options))
+    network = images.without_classifier(images.image_network(arch, tag, **of_timm))
     made_for = images.input_size(stated, size)
+    if size is not None and (said := images.refusal(network, in_chans, made_for)):
+        raise SpecError(f"timm's {arch} cannot be built with img_size={img_size!r}: {said}", hint=images.advice(stated))
     width = images.probed_width(network, in_chans, made_for)
     clip = mixing.add_shift(network, arch) if shift else mixing.inflate(network, arch, inflate) if inflate else None
     model = FrameModel(
@@ -221,7 +252,7 @@ def frame_model(
         dropout=drop_rate,
         num_classes=num_classes,
     )
-    model.tag, model.image_options = tag, {"options": options, "size": made_for, "inflate": inflate}
+    model.tag, model.image_options = tag, {"options": of_timm, "size": made_for, "inflate": inflate}
     if size is not None or (stated and stated.fixed_input_size):
         model.geometry = zoo.Geometry(channels=in_chans, size=made_for)
     else:

@@ -159,6 +159,12 @@ VIVIT = {
 # --- V-JEPA 2: inference configs of the authors' repository; the short side is 256 / 224 of the crop.
 
 PROBE = "An attentive probe on the frozen encoder."
+# configs/inference/vitg-384/{ssv2,diving48}.yaml of the authors' repository say `num_heads: 16`. The shapes in the file
+# fit both. `pooler_heads=22` gives what transformers does, and so does opening the repository by "hf-hub:".
+SIXTEEN = (
+    "With 16 heads, as its authors' config says; transformers runs the same file with the encoder's 22. "
+    "Which of the two is right could not be measured offline."
+)
 
 
 def vjepa2_protocol(frames: int, stride: int, crop: int, clips: int, crops: int) -> zoo.Preprocessing:
@@ -198,11 +204,12 @@ def _vjepa2_probe(name: str, data: str, protocol: zoo.Preprocessing, top1: float
         license="mit",
         training_data=f"VideoMix22M; the probe {dataset}",
         metrics=() if top1 is None else (_top1(top1, dataset, "the authors' README", url),),
-        description=PROBE,
+        description=PROBE if "pooler_heads" not in kwargs else f"{PROBE} {SIXTEEN}",
     )
 
 
-# The published Diving48 figures are of probes on four layers at once; these files see one, so they have no figure.
+# The published Diving48 figures are of probes on four layers at once (`out_layers` in the authors' configs, with 48
+# classes and 4 x 3 views of 32 frames); these files see the last layer only, so they have no figure.
 VJEPA2_L = {
     "ssv2": _vjepa2_probe("vitl-fpc16-256", "ssv2", vjepa2_protocol(16, 4, 256, 2, 3), 73.7),
     "diving48": _vjepa2_probe("vitl-fpc32-256", "diving48", vjepa2_protocol(32, 2, 256, 4, 3), None),
@@ -210,8 +217,12 @@ VJEPA2_L = {
 }
 VJEPA2_H = {"encoder": _vjepa2_encoder("vith-fpc64-256", 256, "mit")}
 VJEPA2_G = {
-    "ssv2": _vjepa2_probe("vitg-fpc64-384", "ssv2", vjepa2_protocol(64, 2, 384, 2, 3), 77.3, image_size=384),
-    "diving48": _vjepa2_probe("vitg-fpc32-384", "diving48", vjepa2_protocol(32, 2, 384, 4, 3), None, image_size=384),
+    "ssv2": _vjepa2_probe(
+        "vitg-fpc64-384", "ssv2", vjepa2_protocol(64, 2, 384, 2, 3), 77.3, image_size=384, pooler_heads=16
+    ),
+    "diving48": _vjepa2_probe(
+        "vitg-fpc32-384", "diving48", vjepa2_protocol(32, 2, 384, 4, 3), None, image_size=384, pooler_heads=16
+    ),
     "encoder": _vjepa2_encoder("vitg-fpc64-256", 256, "apache-2.0"),
     "encoder_384": _vjepa2_encoder("vitg-fpc64-384", 384, "apache-2.0", image_size=384),
 }

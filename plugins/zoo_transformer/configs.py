@@ -26,6 +26,11 @@ ACTIVATIONS = {
     "relu": "relu",
 }
 KINDS = ("divided_space_time", "space_only", "joint_space_time")
+ACTIVATION_OF = {
+    None: "softmax",
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+}
 RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # the numbers of Pillow
 MOST_CLASSES, LONGEST_LABEL = 100_000, 500
 MOST_WEIGHTS = 20e9
@@ -83,7 +88,10 @@ def vivit(config: Config, processor: Config | None = None) -> Fields:
 
 
 def vjepa2(config: Config, processor: Config | None = None) -> Fields:
-    """ "transformers:vjepa2": the short side follows from the crop, whatever the processor's file says of it."""
+    """ "transformers:vjepa2": the short side follows from the crop, whatever the processor's file says of it.
+
+    The pooler has as many heads as the encoder, as in transformers; the config has no number of its own for it.
+    """
     head = _head(config, "vjepa2", "VJEPA2ForVideoClassification", ("VJEPA2Model",))
     dim, heads = _int(config, "hidden_size", 1024, 16_384), _int(config, "num_attention_heads", 16, 1024)
     kwargs = {
@@ -202,8 +210,11 @@ def _protocol(
     mean, std = (0.0,) * 3, (1.0,) * 3
     if _flag(processor, "do_normalize", True):
         mean, std = _colours(processor, "image_mean"), _colours(processor, "image_std")
+    problem = config.get("problem_type")
+    if problem not in tuple(ACTIVATION_OF):  # which also takes what a dictionary could not look up
+        raise SpecError(f"problem_type={problem!r:.80}", hint="scores of classes are what zoo gives")
     number = processor.get("resample", 2)
-    if number not in RESAMPLE:
+    if isinstance(number, bool) or number not in tuple(RESAMPLE):
         raise SpecError(f"resample={number!r:.80}", hint=f"one of {', '.join(map(str, RESAMPLE))}")
     return zoo.Preprocessing(
         num_frames=frames,
@@ -212,7 +223,7 @@ def _protocol(
         # ((255 factor x - shift) - mean) / std, in the terms of x in 0..1
         mean=tuple((m + shift) / factor for m in mean),
         std=tuple(s / factor for s in std),
-        activation="sigmoid" if config.get("problem_type") == "multi_label_classification" else "softmax",
+        activation=ACTIVATION_OF[problem],
         **sides,
     )
 

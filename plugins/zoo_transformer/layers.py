@@ -20,6 +20,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
 }
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": torch.ops.aten.gelu_,
+    "gelu_tanh": partial(torch.ops.aten.gelu_, approximate="tanh"),
+    "relu": F.relu_,
+}
 BIASES = ("qkv", "qv", "none")
 
 
@@ -35,6 +40,21 @@ class GridModel(zoo.VideoModel):
 
     def forward_intermediates(self, clip: Tensor, indices: Sequence[int] | int | None = None) -> list[Tensor]:
         return [grid.movedim(-1, 1) for grid in super().forward_intermediates(clip, indices)]
+
+
+def unseen(module: nn.Module, x: Tensor) -> bool:
+    """Whether only results count: no autograd, compiler, counter of operations or hook sees what is in between.
+
+    Then it may be left out, overwritten or computed in another order. Everybody else sees the textbook.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta:
+        return False
+    return not any(m.training or m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+
+
+def plain(*layers: nn.Module) -> bool:
+    """Whether these are linear layers and no more: nothing that adapts or quantises has been put around them."""
+    return all(type(layer) is nn.Linear for layer in layers)
 
 
 class PatchEmbed(nn.Module):
@@ -93,29 +113,55 @@ class Attention(nn.Module):
         self.rotate = rotate
 
     def forward(self, x: Tensor) -> Tensor:
-        grid = x.shape[1:-1]
-        bias = self.qkv.bias
-        if self.partial_bias:
-            bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv = F.linear(x.flatten(1, -2), self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        out: Tensor = self.proj(self.mix(x))
+        return out.unflatten(1, x.shape[1:-1])
+
+    def mix(self, x: Tensor) -> Tensor:
+        """What the heads have found, before the last layer: `[B, ..., D]` to `[B, N, D]`."""
+        grid, x = x.shape[1:-1], x.flatten(1, -2)
+        qkv = F.linear(x, self.qkv.weight, self.bias()) if self.partial_bias else self.qkv(x)
+        qkv = qkv.unflatten(-1, (3, self.heads, -1))
         q, k, v = qkv.unbind(2)  # [B, N, heads, d]
         if self.rotate is not None:
             q, k = self.rotate(qkv[:, :, :2], grid).unbind(2)
+        return attend(q, k, v)
+
+    def look(self, queries: Tensor, tokens: Tensor) -> Tensor:
+        """What `forward` gives for some of the tokens, `[B, n, D]`, that look at all of them, `[B, N, D]`.
+
+        Only where nothing turns by its place, and `qkv` is the plain layer that it was built as.
+        """
+        dim, bias = queries.shape[-1], self.bias()
+        of_query, of_rest = (None, None) if bias is None else (bias[:dim], bias[dim:])
+        q = F.linear(queries, self.qkv.weight[:dim], of_query).unflatten(-1, (self.heads, -1))
+        k, v = F.linear(tokens, self.qkv.weight[dim:], of_rest).unflatten(-1, (2, self.heads, -1)).unbind(2)
         out: Tensor = self.proj(attend(q, k, v))
-        return out.unflatten(1, grid)
+        return out
+
+    def bias(self) -> Tensor | None:
+        """Of queries, keys and values together."""
+        if self.partial_bias:
+            return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        return self.qkv.bias
 
 
 class Mlp(nn.Module):
-    """Two linear layers."""
+    """Two linear layers, the activation between them in place where nobody needs what it overwrites.
+
+    What is between them is the largest tensor of a network, and on a CPU fresh memory costs more than the activation.
+    """
 
     def __init__(self, dim: int, hidden: int, activation: str = "gelu") -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
-        self.activation = ACTIVATIONS[activation]
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r}: it is one of {', '.join(ACTIVATIONS)}")
+        self.activation = activation  # by its name, as operators cannot be pickled
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(self.activation(self.fc1(x)))
+        activate = (IN_PLACE if unseen(self, x) and plain(self.fc1) else ACTIVATIONS)[self.activation]
+        out: Tensor = self.fc2(activate(self.fc1(x)))
         return out
 
 
@@ -158,6 +204,29 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def class_token(self, x: Tensor) -> Tensor:
+        """The first of the tokens `[B, N, D]` after this layer, `[B, 1, D]`, in inference."""
+        normed = self.norm1(x)
+        x = x[:, :1] + self.attn.look(normed[:, :1], normed)
+        return x + self.mlp(self.norm2(x))
+
+
+class ClassTokenModel(zoo.VideoModel):
+    """A network whose head reads the class token. Where nothing but logits is asked for, the last layer makes only it.
+
+    A layer before `norm`, the last of the stages, that can do that has a method `class_token`.
+    """
+
+    def forward(self, clip: Tensor) -> Tensor:
+        *before, last, norm = self.stages().values()
+        able = hasattr(last, "class_token") and isinstance(last.attn, Attention) and plain(last.attn.qkv)
+        if not (able and unseen(last, clip) and unseen(norm, clip)):
+            return super().forward(clip)
+        self.check_geometry(clip)
+        for stage in before:
+            clip = stage(clip)
+        return self.forward_head(norm(last.class_token(clip)))
 
 
 def drop_rates(most: float, depth: int) -> list[float]:

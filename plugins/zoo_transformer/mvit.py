@@ -62,6 +62,11 @@ class MViT(zoo.VideoModel):
                 # A convolution of kernel 3 and padding 1 rounds up.
                 grid = tuple(-(-n // s) for n, s in zip(grid, block.attn.pool_q.pool.stride, strict=True))  # type: ignore[assignment]
         self.frames = grid[0]
+        # In the last block these reach the tokens of patches only, and the head reads the class token.
+        last = self.blocks[-1].attn
+        for unread in (last.rel_pos_h, last.rel_pos_w, last.rel_pos_t, last.pool_q and last.pool_q.pool.weight):
+            if unread is not None:
+                unread.requires_grad_(False)
         if not num_classes:
             self.reset_classifier(0)
 

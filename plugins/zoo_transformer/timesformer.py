@@ -12,12 +12,25 @@ neighbour), in space on a square grid, and along time.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import zoo
-from zoo_transformer.layers import Attention, DropPath, Mlp, PatchEmbed, attend, drop_rates, initialise, new_head
+from zoo_transformer.layers import (
+    Attention,
+    ClassTokenModel,
+    DropPath,
+    Mlp,
+    PatchEmbed,
+    drop_rates,
+    initialise,
+    new_head,
+    plain,
+    unseen,
+)
 
 KINDS = ("divided_space_time", "space_only", "joint_space_time")
 
@@ -58,21 +71,20 @@ class Embed(nn.Module):
         return table.unsqueeze(2)
 
 
-class TimeAttention(Attention):
-    """Every place attends to itself in the other frames: `[B, T, P, D]`."""
+class RowAttention(Attention):
+    """The tokens of a row attend to each other, `[B, rows, N, D]`: those of a frame, or one place in all frames."""
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).transpose(1, 2)  # [B, P, T, 3, heads, d]
-        return self.proj(attend(*qkv.flatten(0, 1).unbind(2)).unflatten(0, qkv.shape[:2]).transpose(1, 2))
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
-class SpaceAttention(Attention):
+class SpaceAttention(RowAttention):
     """The tokens of a frame attend to each other, `[B, T, 1 + P, D]`; what the class token gets is the frames' mean."""
 
     def forward(self, x: Tensor) -> Tensor:
-        out = super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        cls = out[:, :, :1].mean(1, keepdim=True).expand(-1, x.shape[1], -1, -1)
-        return torch.cat((cls, out[:, :, 1:]), 2)
+        out = super().forward(x)
+        out[:, :, :1] = out[:, :, :1].mean(1, keepdim=True)
+        return out
 
 
 class JointAttention(Attention):
@@ -85,40 +97,60 @@ class JointAttention(Attention):
         return torch.cat((cls, out[:, 1:].unflatten(1, (frames, -1))), 2)
 
 
-class FrameAttention(Attention):
-    """Frames know nothing of each other, their class tokens included."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-
 class Layer(nn.Module):
-    """`[B, T, 1 + P, D]` to the same. Time, where it has a branch of its own, passes one more linear layer."""
+    """`[B, T, 1 + P, D]` to the same: attention of some kind, then an MLP."""
 
     def __init__(
         self, kind: str, dim: int, heads: int, hidden: int, *, eps: float, activation: str, bias: bool, drop_path: float
     ) -> None:
         super().__init__()
-        biased = "qkv" if bias else "none"
-        attention = dict(zip(KINDS, (SpaceAttention, FrameAttention, JointAttention), strict=True))[kind]
-        self.divided = kind == "divided_space_time"
-        if self.divided:
-            self.time_norm = nn.LayerNorm(dim, eps=eps)
-            self.time_attn = TimeAttention(dim, heads, bias=biased)
-            self.time_fc = nn.Linear(dim, dim)
+        attention = dict(zip(KINDS, (SpaceAttention, RowAttention, JointAttention), strict=True))[kind]
         self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attn = attention(dim, heads, bias=biased)
+        self.attn = attention(dim, heads, bias="qkv" if bias else "none")
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, hidden, activation)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.divided:
-            cls, patches = x[:, :, :1], x[:, :, 1:]
-            patches = patches + self.time_fc(self.drop_path(self.time_attn(self.time_norm(patches))))
-            x = torch.cat((cls, patches), 2)
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class DividedLayer(Layer):
+    """Attention over time first, which passes one more linear layer; then over space."""
+
+    def __init__(self, kind: str, dim: int, heads: int, hidden: int, **options: Any) -> None:
+        super().__init__(kind, dim, heads, hidden, **options)
+        self.time_norm = nn.LayerNorm(dim, eps=options["eps"])
+        self.time_attn = RowAttention(dim, heads, bias="qkv" if options["bias"] else "none")
+        self.time_fc = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.over_time(x))
+
+    def over_time(self, x: Tensor) -> Tensor:
+        """`x` with what the patches have found at their places in other frames."""
+        # A place's frames are neighbours from the norm, which copies what it is given here anyhow, to the sum.
+        places = self.time_norm(x[:, :, 1:].transpose(1, 2))  # [B, P, T, D]
+        attention, many = self.time_attn, places[..., 0].numel() > places.shape[-1]
+        if many and unseen(self, x) and plain(attention.proj, self.time_fc):
+            # Nothing lies between two layers: one product of their matrices saves one with all tokens.
+            weight = self.time_fc.weight @ attention.proj.weight
+            bias = F.linear(attention.proj.bias, self.time_fc.weight, self.time_fc.bias)
+            moved = F.linear(attention.mix(places.flatten(0, 1)), weight, bias).unflatten(0, places.shape[:2])
+        else:
+            moved = self.time_fc(self.drop_path(attention(places)))
+        x = x.clone()
+        x[:, :, 1:] += moved.transpose(1, 2)
+        return x
+
+    def class_token(self, x: Tensor) -> Tensor:
+        """The class token after this layer, `[B, 1, 1, D]`, in inference."""
+        x = self.over_time(x)
+        normed = self.norm1(x).flatten(0, 1)
+        seen = self.attn.look(normed[:, :1], normed).unflatten(0, x.shape[:2])
+        x = x[:, :1, :1] + seen.mean(1, keepdim=True)
+        return x + self.mlp(self.norm2(x))
 
 
 class MeanOfFrames(nn.Module):
@@ -128,7 +160,7 @@ class MeanOfFrames(nn.Module):
         return x.mean(1, keepdim=True)
 
 
-class TimeSformer(zoo.VideoModel):
+class TimeSformer(ClassTokenModel):
     """The network. Features are `[B, T, 1 + P, D]`; the head reads the class token, which all frames share.
 
     num_frames, image_size: those that the learned positions are made for.
@@ -159,8 +191,9 @@ class TimeSformer(zoo.VideoModel):
         self.geometry = zoo.Geometry(channels=channels, min_size=patch_size, size_multiple=patch_size)
         frames = 0 if attention == "space_only" else num_frames
         self.embed_patches = Embed(patch_size, channels, dim, image_size // patch_size, frames)
+        layer = DividedLayer if attention == "divided_space_time" else Layer
         self.blocks = nn.ModuleList(
-            Layer(attention, dim, heads, hidden, eps=eps, activation=activation, bias=bias, drop_path=rate)
+            layer(attention, dim, heads, hidden, eps=eps, activation=activation, bias=bias, drop_path=rate)
             for rate in drop_rates(drop_path, depth)
         )
         self.consensus = MeanOfFrames() if attention == "space_only" else None

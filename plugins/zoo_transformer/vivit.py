@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo_transformer.layers import Block, PatchEmbed, drop_rates, initialise, new_head, pair
+from zoo_transformer.layers import Block, ClassTokenModel, PatchEmbed, drop_rates, initialise, new_head, pair
 
 
 class Embed(nn.Module):
@@ -29,7 +29,7 @@ class Embed(nn.Module):
         return torch.cat((self.cls_token.expand(len(clip), -1, -1), tubes), 1) + self.positions
 
 
-class ViViT(zoo.VideoModel):
+class ViViT(ClassTokenModel):
     """The network; the head reads the class token. The defaults are ViViT-B/16x2."""
 
     def __init__(

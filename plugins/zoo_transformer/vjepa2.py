@@ -57,7 +57,7 @@ class Rotary(nn.Module):
             table = self.angles(grid, self.table)
         cos, sin = table.flatten(1, 3)[:, :, None, None]  # [N, 1, 1, head_dim]
         swapped = qk.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-        return torch.addcmul(qk * cos, swapped, sin)
+        return (qk * cos).addcmul_(swapped, sin)
 
 
 class CrossAttention(nn.Module):
@@ -65,6 +65,8 @@ class CrossAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
+        if dim % heads:
+            raise ValueError(f"pooler_heads={heads}: heads divide the channels, of which there are {dim}")
         self.heads = heads
         self.q = nn.Linear(dim, dim)
         self.kv = nn.Linear(dim, 2 * dim)
@@ -100,6 +102,7 @@ class VJEPA2(GridModel):
 
     num_frames, image_size: of the clips that places are computed for beforehand; others take a little longer.
     pooler_depth: layers of the pooler before its query; None leaves the pooler away.
+    pooler_heads: of its attention; None means as many as the encoder has, as in transformers.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class VJEPA2(GridModel):
         activation: str = "gelu",
         bias: bool = True,
         pooler_depth: int | None = 3,
+        pooler_heads: int | None = None,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
@@ -138,10 +142,10 @@ class VJEPA2(GridModel):
             for rate in drop_rates(drop_path, depth)
         )
         self.norm = nn.LayerNorm(dim, eps=eps)
-        # The probe is four times as wide inside whatever the encoder is.
-        self.pooler = (
-            None if pooler_depth is None else Pooler(dim, heads, 4 * dim, pooler_depth, eps=eps, activation=activation)
-        )
+        self.pooler = None
+        if pooler_depth is not None:
+            # The probe is four times as wide inside whatever the encoder is.
+            self.pooler = Pooler(dim, pooler_heads or heads, 4 * dim, pooler_depth, eps=eps, activation=activation)
         self.num_features = dim
         self.num_classes = num_classes
         self.head: nn.Module = nn.Linear(dim, num_classes) if num_classes else nn.Identity()

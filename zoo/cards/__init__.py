@@ -156,6 +156,7 @@ def _protocol(protocol: Preprocessing | None) -> Iterator[str]:
     yield f"{text(protocol.describe())}."
     yield ""
     rows = [(f.name, getattr(protocol, f.name)) for f in dataclasses.fields(protocol)]
+    rows = [row for row in rows if row != ("temperature", 1.0)]
     yield from table(("field", "value"), [(code(name), code(value)) for name, value in rows])
 
 

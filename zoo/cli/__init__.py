@@ -1,7 +1,7 @@
 """The command line: thin calls of the public functions, with nothing heavy imported before it is needed.
 
-Exit codes: 0 all good, 1 something is broken (`zoo plugins`, `zoo check`, `zoo doctor`), 2 wrong use, 3 some videos or
-downloads failed.
+Exit codes: 0 all good, 1 something is broken (`zoo plugins`, `zoo check`, `zoo doctor`, `zoo batch`), 2 wrong use, 3
+some videos or downloads failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,19 @@ from typing import Any
 import click
 
 from zoo import ZooError, __version__
-from zoo.cli import authors, catalogue, gallery, health, names, publishing, training, videos, weights
+from zoo.cli import (
+    authors,
+    bulk,
+    catalogue,
+    evaluation,
+    gallery,
+    health,
+    names,
+    publishing,
+    training,
+    videos,
+    weights,
+)
 from zoo.cli.examples import epilog
 from zoo.errors import VideoError
 
@@ -60,7 +72,7 @@ def commands() -> None:
     """
 
 
-for part in (catalogue, videos, weights, training, authors, publishing, gallery, health, names):
+for part in (catalogue, videos, bulk, weights, training, evaluation, authors, publishing, gallery, health, names):
     for command in part.COMMANDS:
         command.epilog = epilog(command.name or "")
         commands.add_command(command)

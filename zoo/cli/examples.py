@@ -26,10 +26,20 @@ EXAMPLES = {
         zoo predict my_video.mp4 --overlay labelled.mp4 --sheet frames.png
         zoo predict *.mp4 --json > answers.jsonl
         zoo predict *.mp4 --report reports            a page for each, in an existing folder
+        zoo predict --stream my_video.mp4 --rate 4 --timeline when.png
+        zoo predict --stream - < live.ts              a pipe: mkv, ts, flv, fragmented mp4, ...
+        zoo predict --stream - --raw 320x240@30 --smoothing 1 < frames.rgb
+        zoo predict --stream /dev/video0 --input-format v4l2 --input-option framerate=30
     """,
     "embed": """
         zoo embed *.mp4 -o features.safetensors
         zoo embed my_video.mp4 -o per_frame.safetensors --level frame
+    """,
+    "batch": """
+        zoo batch videos -o out --workers 4           a folder, into out/parts/*.parquet and out/errors.csv
+        zoo batch clips.csv -o out --model r3d_18.k400 --resume
+        zoo batch "videos/**/*.mp4" -o features --task embed --max-error-rate 0.1
+        zoo batch clips.parquet -o out --engine ray --address head:6379
     """,
     "frames": """
         zoo frames my_video.mp4 -o frames -n 8
@@ -44,6 +54,11 @@ EXAMPLES = {
         zoo train r2plus1d_tiny videos runs/first --epochs 20
         zoo train r2plus1d_tiny.camera_motion clips.csv runs/second --lr 3e-4 --layer-decay 0.8
         zoo train --config runs/first/settings.toml   goes on where it stopped
+    """,
+    "evaluate": """
+        zoo evaluate r2plus1d_tiny.camera_motion videos
+        zoo evaluate local-dir:runs/first/model clips.csv -o runs/first/test --split val
+        zoo evaluate r2plus1d_tiny.camera_motion videos --views fast --json
     """,
     "download": """
         zoo download videomae_base.k400

@@ -16,6 +16,8 @@ METHODS: dict[str, Callable[[Any, Path], None]] = {
     "overlay": lambda prediction, path: prediction.overlay(path),
     "sheet": lambda prediction, path: prediction.contact_sheet().save(path),
 }
+IMAGES = ".png, .jpg, .jpeg, .webp"
+SUFFIXES = {"report": ".html, .htm", "sheet": IMAGES, "timeline": IMAGES, "overlay": ".mp4, .mkv, .mov, .webm, ..."}
 ABOUT = {
     "report": "Write a web page about the answer, which needs nothing else: scores, frames, what was run.",
     "overlay": "Write the video with its labels in the picture, its sound unchanged.",
@@ -42,10 +44,7 @@ class Pictures:
                 continue
             if len(videos) > 1:
                 raise click.BadParameter(f"{str(path)!r} is no folder, and there are several videos", param_hint=name)
-            if not path.parent.is_dir():
-                raise click.BadParameter(f"the folder {str(path.parent)!r} does not exist", param_hint=name)
-            if not _fits(name, path):
-                raise click.BadParameter(f"{str(path)!r}: its suffix is not one of {_suffixes(name)}", param_hint=name)
+            check_picture(name, path)
 
     def write(self, position: int, prediction: Any) -> bool:
         """All that is wanted of the video at this position; False if some of it could not be written."""
@@ -64,14 +63,16 @@ class Pictures:
         return good
 
 
-def _suffixes(name: str) -> str:
-    return {"report": ".html, .htm", "sheet": ".png, .jpg, .jpeg, .webp", "overlay": ".mp4, .mkv, .mov, .webm, ..."}[
-        name
-    ]
+def check_picture(name: str, path: Path | None) -> None:
+    """Refuse a file that cannot be written there, or not of this kind, before anything is predicted."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"the folder {str(path.parent)!r} does not exist", param_hint=name)
+    if path is not None and not _fits(name, path):
+        raise click.BadParameter(f"{str(path)!r}: its suffix is not one of {SUFFIXES[name]}", param_hint=name)
 
 
 def _fits(name: str, path: Path) -> bool:
-    return bool(path.suffix) and (name == "overlay" or path.suffix.lower() in _suffixes(name).split(", "))
+    return bool(path.suffix) and (name == "overlay" or path.suffix.lower() in SUFFIXES[name].split(", "))
 
 
 def _distinct(stems: list[str]) -> list[str]:

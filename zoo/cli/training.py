@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -88,7 +89,8 @@ def train_command(config: Path | None, **given: Any) -> None:
     trained = zoo.train(config=config, tell=lambda text: click.echo(text, err=True), **settings)
     if trained.stopped:
         sys.exit(STOPPED + max(trained.stopped, 0))
-    click.echo(trained.model)
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(trained.model)
 
 
 COMMANDS = (train_command,)

@@ -80,13 +80,13 @@ def predict_command(
             raise click.UsageError("with --stream it is --rate that says how often")
         if unfit := [name for name, value in {**wanted, "isolate": isolate}.items() if value]:
             raise click.UsageError(f"--{unfit[0]} does not go with --stream")
-        view = "fast" if views == "card" else _views(views)
+        view = "fast" if views == "card" else views_of(views)
         follow(videos, model, device, as_json, top_k=top_k, window=window, views=view, **live)
         return
     if set_options := [name for name, value in live.items() if value not in (None, ())]:
         raise click.UsageError(f"--{set_options[0].replace('_', '-')} goes with --stream")
     pictures = Pictures(videos, wanted)
-    options = {"top_k": top_k, "views": _views(views), "window": window, "stride": stride, "isolate": isolate}
+    options = {"top_k": top_k, "views": views_of(views), "window": window, "stride": stride, "isolate": isolate}
     network = as_model(model, device)
     failed = 0
     with _progress(len(videos), "predicting") as step:
@@ -116,13 +116,13 @@ def embed_command(
 
     if not output.parent.is_dir():
         raise click.BadParameter(f"the folder {str(output.parent)!r} does not exist", param_hint="--output")
-    network = as_model(model, device)
+    network = as_model(model, device, features=True)
     features = {}
     failed = 0
     with _progress(len(videos), "embedding") as step:
         for video in videos:
             try:
-                found = zoo.embed(network, video, level=level, views=_views(views), isolate=isolate)
+                found = zoo.embed(network, video, level=level, views=views_of(views), isolate=isolate)
                 features[video] = found.contiguous()
             except (VideoError, GeometryError) as error:
                 failed += 1
@@ -210,7 +210,8 @@ def _finish(failed: int) -> None:
         raise click.exceptions.Exit(SOME_FAILED)
 
 
-def _views(text: str) -> Any:
+def views_of(text: str) -> Any:
+    """What `--views` says, as `predict` takes it."""
     if text in ("card", "fast"):
         return text
     clips, times, crops = text.partition("x")

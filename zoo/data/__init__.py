@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.data.checks import Report, check
-from zoo.data.listing import Listing, Sample, read_listing
+from zoo.data.listing import Listing, Sample, digest_of, read_listing
 from zoo.data.splitting import split
 
-__all__ = ["Listing", "Report", "Sample", "check", "read_listing", "split"]
+__all__ = ["Listing", "Report", "Sample", "check", "digest_of", "read_listing", "split"]

@@ -71,6 +71,8 @@ def _unreadable(samples: Sequence[Sample]) -> dict[str, str]:
     from zoo.video.index import probe
 
     def why(sample: Sample) -> str:
+        if sample.drawn:
+            return ""
         try:
             duration = probe(sample.path).duration_s
         except VideoError as error:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    from zoo.video.footage import Footage
 
 VIDEOS = frozenset(
     (
@@ -21,6 +25,7 @@ VIDEOS = frozenset(
 TABLES = (".csv", ".jsonl")
 COLUMNS = ("path", "label", "start_s", "end_s", "split")
 TRAIN, VAL = "train", "val"
+DRAWN, MOST_DRAWN = "synth:", 1_000_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Sample:
     """A video, or what is shown of it from `start_s` to `end_s`, and its label.
 
     name: the path as the listing has it, with the span; the same wherever the data lie.
-    part: "train", "val", or "" where the listing does not say.
+    part: "train", "val", or "" where the listing does not say. drawn: it is no file, but made when it is read.
     """
 
     path: Path
@@ -37,6 +42,18 @@ class Sample:
     start_s: float | None = None
     end_s: float | None = None
     part: str = ""
+    drawn: bool = False
+
+    def open(self, show: int | None = None) -> Footage:
+        """The video, to be read. show: a generated video is another one for each of these. Raises VideoError."""
+        if self.drawn:
+            from zoo.synth.footage import GeneratedFootage
+
+            seed = show if show is not None else int(sha256(self.name.encode()).hexdigest()[:15], 16)
+            return GeneratedFootage(self.label, seed)
+        from zoo.video.footage import open_footage
+
+        return open_footage(self.path)
 
     @property
     def span(self) -> tuple[float, float] | None:
@@ -59,18 +76,31 @@ class Listing:
     ignored: tuple[str, ...] = field(default=(), repr=False)
 
     @property
+    def name(self) -> str:
+        """What to call these data; says nothing of where they lie."""
+        return self.source.stem or self.source.resolve().name
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """All of them, sorted."""
         return tuple(sorted({sample.label for sample in self.samples}))
+
+
+def digest_of(samples: Iterable[Sample]) -> str:
+    """Of all names and labels, in order; the same data have the same wherever they lie."""
+    return sha256("\n".join(f"{sample.name}\t{sample.label}" for sample in samples).encode()).hexdigest()
 
 
 def read_listing(source: str | Path) -> Listing:
     """What a folder or a table lists.
 
     source: a folder of class folders; a folder with such a `train` and a `val`; or a .csv with a header, or a .jsonl,
-    with `path` (relative to the table) and `label`, and if need be `start_s`, `end_s` and `split` (train or val).
+    with `path` (relative to the table) and `label`, and if need be `start_s`, `end_s` and `split` (train or val); or
+    synth:camera_motion:N, N videos of known camera motion that are drawn as they are read, in training always new ones.
     Raises DataError.
     """
+    if str(source).startswith(DRAWN):
+        return _drawn(str(source))
     path = Path(source).expanduser()
     if path.is_dir():
         return _folder(path)
@@ -82,6 +112,17 @@ def read_listing(source: str | Path) -> Listing:
     if not samples:
         raise DataError(f"{source} lists no videos", hint=f"its columns are {', '.join(COLUMNS)}")
     return Listing(path, samples)
+
+
+def _drawn(source: str) -> Listing:
+    kind, _, count = source.removeprefix(DRAWN).partition(":")
+    if kind != "camera_motion" or not (count.isascii() and count.isdecimal() and 0 < int(count) <= MOST_DRAWN):
+        raise DataError(f"{source} cannot be drawn", hint=f"it is {DRAWN}camera_motion:N, N up to {MOST_DRAWN}")
+    from zoo.synth import LABELS
+
+    names = [f"{kind}-{count}/{i:07}" for i in range(int(count))]  # other videos than those of another N
+    samples = (Sample(Path(name), LABELS[i % len(LABELS)], name, drawn=True) for i, name in enumerate(names))
+    return Listing(Path(f"generated {kind}"), tuple(samples))
 
 
 def _folder(root: Path) -> Listing:

@@ -83,11 +83,12 @@ def devices() -> Iterator[Finding]:
     if not facts:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota()
-    said = f"{cores} cores{f', of which this process may use {quota:g}' if quota else ''}, {facts['threads']} threads"
+    granted = quota()
+    limit = f", of which this process may use {granted:g}" if granted else ""
+    said = f"{cores} cores{limit}, {facts['threads']} threads"
     status, fix = "ok", ""
-    if quota and facts["threads"] > max(quota, 1) * 1.5:
-        status, fix = SLOW, f"set OMP_NUM_THREADS={max(int(quota), 1)}: threads wait for each other"
+    if granted and facts["threads"] > max(granted, 1) * 1.5:
+        status, fix = SLOW, f"set OMP_NUM_THREADS={max(int(granted), 1)}: threads wait for each other"
     elif cores > 3 and facts["threads"] == 1:
         status, fix = SLOW, "unset OMP_NUM_THREADS, or torch.set_num_threads(...)"
     elif facts["capability"] in ("DEFAULT", "NO AVX") and platform.machine() in ("x86_64", "AMD64"):
@@ -204,7 +205,7 @@ def _inside(version: str, wanted: str) -> bool:
     return Requirement(wanted).specifier.contains(version, prereleases=True)
 
 
-def _quota() -> float | None:
+def quota() -> float | None:
     """Cores that a container leaves to this process, if it limits them."""
     try:
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

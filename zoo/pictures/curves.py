@@ -10,7 +10,7 @@ import torch
 
 from zoo.errors import SpecError
 from zoo.pictures.paint import COLORS
-from zoo.pictures.seen import drawable
+from zoo.pictures.seen import answered
 
 if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction
@@ -39,7 +39,7 @@ class Curves:
 
 def curves_of(prediction: Prediction, *, points: int = 400) -> Curves:
     """The labels that are best for longest, then those with the highest scores. Raises SpecError without windows."""
-    drawable(prediction)
+    answered(prediction)
     if not prediction.windows:
         raise SpecError(
             f"{prediction.video}: there is no time line of one answer for the whole video",

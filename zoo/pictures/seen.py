@@ -65,13 +65,18 @@ class Seen:
 
 def drawable(prediction: Prediction) -> Executed:
     """What was run. Raises SpecError if there is no answer, or not one of `zoo.predict`."""
+    answered(prediction)
+    if prediction.executed is None:
+        raise SpecError(f"{prediction.video}: the prediction does not say what was run", hint="take one of zoo.predict")
+    return prediction.executed
+
+
+def answered(prediction: Prediction) -> None:
+    """Raise SpecError if there is no answer."""
     if prediction.error is not None:
         raise SpecError(
             f"{prediction.video}: there is nothing to draw, as it could not be predicted", hint=str(prediction.error)
         )
-    if prediction.executed is None:
-        raise SpecError(f"{prediction.video}: the prediction does not say what was run", hint="take one of zoo.predict")
-    return prediction.executed
 
 
 def found_again(prediction: Prediction, video: Any = None) -> tuple[Any, Footage]:

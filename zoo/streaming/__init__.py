@@ -1,4 +1,4 @@
-"""Live video: `zoo.Stream`, and what it remembers."""
+"""Live video: `zoo.Stream`, what it remembers, and what it has said."""
 
 from zoo.streaming.stream import Stream
 

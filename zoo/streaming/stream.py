@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,12 @@ from zoo.contract import VideoModel
 from zoo.errors import NotCausal, SpecError, VideoError
 from zoo.streaming.watched import Held, Watched
 from zoo.tasks import as_model
-from zoo.tasks.classification import Prediction, Report, aggregate, answer, check_top_k
+from zoo.tasks.classification import Prediction, Report, aggregate, answer, check_top_k, merge
 from zoo.tasks.running import evaluating, over_views
 from zoo.video.clips import ViewsOption, iter_views, protocol_of
 from zoo.video.footage import Pixels
 from zoo.video.sampling import WHOLE
-from zoo.video.transforms import crop_boxes, resize, to_clip
+from zoo.video.transforms import crop_boxes, output_size, resize, to_clip
 
 EPSILON = 1e-6  # seconds of rounding
 LONGEST = 16  # frames in one step
@@ -51,7 +52,7 @@ class Stream:
     smoothing: seconds after which a score counts half (exponential); 0 smooths nothing.
     window: seconds that a model for clips looks at; None is the length of its clips. views: as for `zoo.predict`.
     top_k: how many of the best labels to report. max_gap: after so many seconds without a frame a stream begins anew;
-    so it does with frames of another size.
+    so it does where its clock goes back as far, and with frames of another size.
 
     Frames are looked at when the protocol says so (its fps and stride), not when they come. Where none is new by then,
     the one before is shown again, as it would be in a file. What was late or missing is in `Prediction.report`.
@@ -107,6 +108,8 @@ class Stream:
     def push_all(self, frames: Mapping[str, tuple[Frames, Any]]) -> list[Prediction]:
         """The same for many streams, `{name: (frames, times)}`, which run in one batch. A new name is a new stream."""
         given = {name: _given(name, *pair) for name, pair in frames.items()}
+        for name, (pictures, _) in given.items():  # before any stream has taken its own
+            self._check_size(name, pictures)
         work = {}
         for name, (pictures, times) in given.items():
             self._watched.setdefault(name, Watched())
@@ -130,8 +133,11 @@ class Stream:
     def finish(self, stream: str | None = None) -> list[Prediction]:
         """What there is to say at the end of a stream, or of all, about frames that came since the last prediction.
 
-        A stream shorter than one window of a model for clips is looked at as it is, and `repeated` says so.
+        A stream shorter than one window of a model for clips is looked at as it is, and `repeated` says so. Of one that
+        a model with a `delay` has not seen for longer there is nothing to say.
         """
+        if stream is not None:
+            self._known(stream)
         with evaluating(self.model):
             return [
                 self._predict(name, watched.last_s)
@@ -152,11 +158,31 @@ class Stream:
         """What came of a stream so far."""
         return self._watched[self._known(stream)].report
 
+    def summary(self, stream: str = "stream") -> Prediction:
+        """What happened when, in all of a stream so far: a prediction with windows and segments, and so a `timeline()`.
+
+        Its times are seconds from the first frame. However long a stream is, it has at most 2000 windows: neighbours
+        become one, of their mean. Raises SpecError where nothing was said yet.
+        """
+        watched = self._watched[self._known(stream)]
+        windows = watched.history.windows
+        if not windows:
+            raise SpecError(f"nothing was said of {stream!r} yet", hint="push more frames first")
+        start = windows[0][0]
+        windows = [(a - start, b - start, scores) for a, b, scores in windows]
+        scores = torch.stack([row for *_, row in windows]).mean(0)
+        found = answer(self.model, scores, self.top_k, video=stream, time_s=watched.last_s, report=watched.report)
+        segments = merge(windows, found.labels, windows[-1][1])
+        return replace(found, duration_s=windows[-1][1], windows=windows, segments=segments)
+
     def save(self, path: str | Path) -> None:
-        """Write all that is remembered of all streams to a safetensors file."""
+        """Write all that is remembered of all streams to a safetensors file. Raises SpecError where it cannot be."""
         tensors = {f"{i}.{key}": t for i, w in enumerate(self._watched.values()) for key, t in w.tensors().items()}
         facts = {name: watched.facts() for name, watched in self._watched.items()}
-        save_file(tensors, path, metadata={"model": self._name(), "streams": json.dumps(facts)})
+        try:
+            save_file(tensors, path, metadata={"model": self._name(), "streams": json.dumps(facts)})
+        except (OSError, SafetensorError) as error:
+            raise SpecError(f"{path} cannot be written: {error}", hint="give a file in a folder that exists") from error
 
     def restore(self, path: str | Path) -> None:
         """Go on where `save` was called, of a Stream with the same model. Raises SpecError for another file."""
@@ -169,7 +195,7 @@ class Stream:
         if metadata.get("model") != self._name():
             hint = f"this one follows with {self._name()}"
             raise SpecError(f"{path} holds streams of {metadata.get('model', 'nothing')}", hint=hint)
-        device = next(self.model.parameters()).device
+        device = self._like().device
         watched = {}
         for i, (name, facts) in enumerate(json.loads(metadata["streams"]).items()):
             own = {key.partition(".")[2]: t for key, t in tensors.items() if key.startswith(f"{i}.")}
@@ -182,13 +208,13 @@ class Stream:
         """The stream that goes on with a frame of this time, or None where it comes too late."""
         watched = self._watched[name]
         watched.frames += 1
-        if time_s <= watched.last_s + EPSILON:
+        gap = time_s - watched.last_s
+        if -self.max_gap <= gap <= EPSILON:
             watched.late += 1
             return None
-        gap = time_s - watched.last_s
         if self._begins_anew(watched, time_s, picture):
             watched.restarts += 1
-            watched = self._watched[name] = watched.anew()
+            watched = self._watched[name] = watched.anew(forget=gap < 0)
         elif not math.isnan(gap):
             if len(watched.intervals) > 2:
                 watched.dropped += max(round(gap / watched.usual()) - 1, 0)
@@ -200,15 +226,16 @@ class Stream:
         return watched
 
     def _begins_anew(self, watched: Watched, time_s: float, picture: Pixels) -> bool:
-        return bool(watched.arrived) and (time_s - watched.last_s > self.max_gap or watched.size != picture.shape[:2])
+        other = abs(time_s - watched.last_s) > self.max_gap or watched.size != picture.shape[:2]
+        return bool(watched.arrived) and other
 
     def _is_due(self, watched: Watched, at: float) -> bool:
         if self.rate is None:
             return True
-        periods = math.floor((at - watched.first_s + EPSILON) * self.rate)
-        if periods < watched.due:
+        if at < watched.due_s - EPSILON:
             return False
-        watched.due = periods + 1
+        periods = math.floor((at - watched.first_s + EPSILON) * self.rate)
+        watched.due_s = watched.first_s + (periods + 1) / self.rate
         return True
 
     # --- a model with steps --------------------------------------------------------------------------------------
@@ -252,7 +279,7 @@ class Stream:
         return to_clip(small[None], p, box)
 
     def _step(self, chunks: Mapping[str, Tensor]) -> None:
-        like = next(self.model.parameters())
+        like = self._like()
         frames = torch.stack(list(chunks.values())).to(like.device, like.dtype)
         height, width = frames.shape[-2:]
         states = [self._watched[name].state or self.model.init_state(1, (height, width)) for name in chunks]
@@ -293,15 +320,18 @@ class Stream:
         if self.has_steps:
             assert watched.logits is not None
             scores = aggregate(watched.logits, self.protocol)
+            start, end = max(watched.scored_s, watched.first_s), at + (watched.usual() or 1.0)
         else:
             held = Held(name, watched)
             (found,) = iter_views(self.protocol, held, views=self.views)
             scores = aggregate(over_views(self.model, found, self.model), self.protocol)
             start = watched.ring[0][0]
-            more = {"windows": [(start, start + held.duration_s, scores)], "repeated": found.repeated}
+            end = start + held.duration_s
+            more = {"windows": [(start, end, scores)], "repeated": found.repeated}
         if watched.scores is not None and self.smoothing:
             scores = torch.lerp(scores, watched.scores, 0.5 ** ((at - watched.scored_s) / self.smoothing))
         watched.scores, watched.scored_s, watched.open = scores, at, False
+        watched.history.add(start, end, scores)
         lasted = watched.last_s - watched.first_s + watched.usual()
         return answer(
             self.model, scores, self.top_k, video=name, duration_s=lasted, time_s=at, report=watched.report, **more
@@ -313,24 +343,38 @@ class Stream:
         return stream
 
     def _name(self) -> str:
-        return self.model.spec.full_name if self.model.spec else type(self.model).__name__
+        name = self.model.spec.full_name if self.model.spec else type(self.model).__name__
+        return f"{name}.{self.model.weights.tag}" if self.model.weights else name
+
+    def _like(self) -> Tensor:
+        return next(self.model.parameters(), torch.empty(0))
+
+    def _check_size(self, name: str, pictures: Pixels) -> None:
+        """Raise VideoError where the crop of the protocol does not fit into these frames."""
+        height, width = output_size(pictures.shape[1], pictures.shape[2], self.protocol.resize)
+        try:
+            crop_boxes(height, width, self.protocol.crop)
+        except VideoError as error:
+            raise VideoError(f"{name}: {error}", hint=error.hint) from error
 
 
 def _given(name: str, frames: Frames, times: Any) -> tuple[Pixels, list[float]]:
     """uint8 `[T, H, W, 3]` and as many times."""
-    pictures = np.asarray(frames.detach().cpu() if isinstance(frames, Tensor) else frames)
+    wanted = "frames are RGB, uint8 [H, W, 3] or [T, H, W, 3], with values 0..255"
+    if isinstance(frames, Tensor):
+        if frames.dtype != torch.uint8:
+            raise VideoError(f"{name}: frames of {frames.dtype}", hint=wanted)
+        frames = frames.detach().cpu()
+    pictures = np.asarray(frames)
     one = pictures.ndim == 3
     pictures = pictures[None] if one else pictures
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3 or 0 in pictures.shape[1:]:
-        raise VideoError(
-            f"{name}: frames of {pictures.dtype} with shape {pictures.shape}",
-            hint="frames are RGB, uint8 [H, W, 3] or [T, H, W, 3], with values 0..255",
-        )
+        raise VideoError(f"{name}: frames of {pictures.dtype} with shape {pictures.shape}", hint=wanted)
     if times is None and one:
         times = time.monotonic()
     if isinstance(times, Tensor | np.ndarray):
         times = times.tolist()
-    given = [times] if isinstance(times, Real) else list(times or ())
+    given = list(times) if isinstance(times, Iterable) else [times]
     if len(given) != len(pictures) or not all(isinstance(t, Real) and math.isfinite(t) for t in given):
         raise VideoError(f"{name}: times={times!r:.80} of {len(pictures)} frames", hint="a time in seconds for each")
     return pictures, [float(t) for t in given]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from zoo.contract import State
+from zoo.streaming.history import History
 from zoo.tasks.classification import Report
 from zoo.video.footage import Pixels
 from zoo.video.picture import Frame
@@ -34,10 +35,11 @@ class Watched:
     last_s: float = math.nan
     arrived: int = 0
     size: tuple[int, ...] = ()  # (height, width)
-    due: int = 0  # the next prediction is due this many periods after first_s
+    due_s: float = -math.inf  # when the next prediction is due
     open: bool = False  # something came since the last prediction
     scores: Tensor | None = None  # smoothed
-    scored_s: float = 0.0
+    scored_s: float = -math.inf
+    history: History = field(default_factory=History)
     # where the model has steps
     state: State | None = None
     logits: Tensor | None = None
@@ -51,9 +53,9 @@ class Watched:
     def report(self) -> Report:
         return Report(self.frames, self.late, self.dropped, self.restarts)
 
-    def anew(self) -> Watched:
-        """Without a past, but for what came of it."""
-        return Watched(*self.report, intervals=self.intervals)
+    def anew(self, *, forget: bool) -> Watched:
+        """Without a past, but for what came of it and, unless it is to `forget` that, for what was said."""
+        return Watched(*self.report, intervals=self.intervals, history=History() if forget else self.history)
 
     def usual(self) -> float:
         """Seconds between frames."""
@@ -62,7 +64,8 @@ class Watched:
     def facts(self) -> dict[str, Any]:
         """All but tensors, for a file."""
         numbers = {name: value for name, value in vars(self).items() if isinstance(value, bool | int | float)}
-        return {**numbers, "intervals": list(self.intervals), "size": self.size, "ring": [t for t, _ in self.ring]}
+        lists = {"intervals": list(self.intervals), "size": self.size, "ring": [t for t, _ in self.ring]}
+        return {**numbers, **lists, "history": self.history.facts()}
 
     def tensors(self) -> dict[str, Tensor]:
         """The rest."""
@@ -70,6 +73,8 @@ class Watched:
         found = {"scores": self.scores, "logits": self.logits}
         if self.picture is not None:
             found["picture"] = torch.from_numpy(self.picture)
+        if self.history.windows:
+            found["history"] = torch.stack([scores for *_, scores in self.history.windows])
         if self.ring:
             found["ring"] = torch.from_numpy(np.stack([picture for _, picture in self.ring]))
         tensors |= {name: value for name, value in found.items() if value is not None}
@@ -80,7 +85,9 @@ class Watched:
         """What `facts` and `tensors` gave."""
         state = {name[6:]: value.to(device) for name, value in tensors.items() if name.startswith("state.")}
         kept: dict[str, Any] = {name: tensors[name] for name in ("scores", "logits") if name in tensors}
-        watched = cls(**{**facts, "intervals": deque(facts["intervals"], USUAL), "ring": deque(), **kept})
+        intervals = deque(facts["intervals"], USUAL)
+        history = History.of(facts["history"], tensors.get("history"))
+        watched = cls(**{**facts, "intervals": intervals, "history": history, "ring": deque(), **kept})
         watched.size = tuple(facts["size"])
         watched.state = state or None
         watched.picture = tensors["picture"].numpy() if "picture" in tensors else None

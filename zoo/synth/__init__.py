@@ -87,19 +87,28 @@ def render(
     size: tuple[int, int],
     aspect: float,
     distract: bool = True,
+    deep: bool = False,
 ) -> Tensor:
-    """What a camera on this path sees of a world `[3, H, W]`, squeezed into `size`: `[T, 3, h, w]` in 0..1."""
+    """What a camera on this path sees of a world `[3, H, W]`, squeezed into `size`: `[T, 3, h, w]` in 0..1.
+
+    deep: some clips have things that are nearer than the rest, and that pass by faster.
+    """
     side = world.shape[-1]
     view = side * rng.uniform(0.38, 0.75)
     fine = 16 if max(size) <= 128 else 8  # small pictures are made twice as fine, all in whole blocks of 8
     inner = (-(-size[0] // 8) * fine, -(-size[1] // 8) * fine)
-    points = view_points(path, inner, view=view, aspect=aspect, angle=rng.normal(0, 0.15))
+    how = {"view": view, "aspect": aspect, "angle": rng.normal(0, 0.15)}
+    points = view_points(path, inner, **how)
     start = _somewhere(rng, world, view)
+    near = _nearer(rng, path, inner, how) if deep and rng.random() < 0.4 else []
     coarse = view > 1.6 * (inner[0] * inner[1]) ** 0.5
     source = F.avg_pool2d(world, 2) if coarse else world
     if coarse:
         points, view, start = points / 2, view / 2, (start[0] / 2, start[1] / 2)
+        near = [layer / 2 for layer in near]
     clip = sample(source, points, start)
+    for layer in near:
+        clip = scene.add_layer(rng, clip, layer, source)
     if not distract:
         return F.interpolate(clip, size, mode="bilinear", antialias=True).clamp(0, 1)
     if rng.random() < 0.12:
@@ -118,6 +127,13 @@ def render(
     if rng.random() < 0.6:
         clip = scene.sensor(rng, clip)
     return clip.clamp(0, 1)
+
+
+def _nearer(rng: np.random.Generator, path: Path, size: tuple[int, int], how: dict[str, float]) -> list[Tensor]:
+    """Where the pixels look on planes that are nearer than the world; the nearest comes last."""
+    speeds = np.cumprod(rng.uniform(1.2, 1.8, rng.integers(1, 3)))
+    paths = [Path(path.x * speed, path.y * speed, path.zoom, path.roll) for speed in speeds]
+    return [view_points(moved, size, **how) for moved in paths]
 
 
 def batches(

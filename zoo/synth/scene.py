@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.synth.camera import Array, sample, screen
+from zoo.synth.worlds import fractal
 
 Rng = np.random.Generator
 
@@ -48,6 +49,20 @@ def add_objects(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor, times: 
             skin = sample(texture, pattern, tuple(rng.uniform(0, texture.shape[-1], 2))) * 0.8 + 0.2 * skin
         clip = clip + mask * (skin - clip)
     return clip
+
+
+def add_layer(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor) -> Tensor:
+    """Things on a plane before the rest, such as leaves or pillars, over at most about a third of the picture.
+
+    points: `[T, h, w, 2]`, where each pixel looks on that plane. texture: `[3, H, W]`, what the things are made of.
+    """
+    side = texture.shape[-1]
+    field = torch.from_numpy(fractal(rng, side, rng.uniform(1.6, 2.4)))[None]
+    least = float(torch.quantile(field.flatten()[::7], float(rng.uniform(0.65, 0.95))))
+    mask = ((field - least) * float(rng.uniform(10, 40))).clamp(0, 1)
+    start = (side / 2, side / 2)
+    covered = sample(mask, points, start)
+    return clip + covered * (sample(texture.flip(-1, -2), points, start) - clip)
 
 
 def shutter(rng: Rng, clip: Tensor, points: Tensor, source: Tensor, start: tuple[float, float]) -> Tensor:

@@ -15,6 +15,7 @@ from zoo import factory, registry
 from zoo.contract import VideoModel
 from zoo.errors import GeometryError, SpecError, VideoError
 from zoo.tasks.embedding import embed_video
+from zoo.tasks.running import no_classifier
 from zoo.video.footage import is_several
 from zoo.weights.repository import is_repository
 
@@ -121,11 +122,16 @@ def embed(
     if is_several(video):
         raise SpecError("embed takes one video at a time", hint="loop over them with one model")
     reading = {"fps": fps, "limits": limits, "isolate": isolate}
-    return embed_video(as_model(model_or_name, device), video, level=level, views=views, **reading)
+    return embed_video(as_model(model_or_name, device, features=True), video, level=level, views=views, **reading)
 
 
-def as_model(model_or_name: VideoModel | str, device: str | torch.device | None = None) -> VideoModel:
-    """A model ready to predict: itself, or made from its name with its default weights if it has any."""
+def as_model(
+    model_or_name: VideoModel | str, device: str | torch.device | None = None, *, features: bool = False
+) -> VideoModel:
+    """A model ready to predict: itself, or made from its name with its default weights if it has any.
+
+    features: they are all that is wanted. Else weights without a classifier are refused before they are fetched.
+    """
     if not isinstance(model_or_name, (str, VideoModel)):
         raise TypeError(f"a zoo.VideoModel or the name of one is wanted, not {model_or_name!r:.80}")
     if not isinstance(model_or_name, str):
@@ -134,6 +140,9 @@ def as_model(model_or_name: VideoModel | str, device: str | torch.device | None 
         return factory.create(model_or_name, device=device)
     spec, weights = registry.default.find(model_or_name)
     if weights is not None or spec.default_tag:
+        chosen = weights or spec.weights[spec.default_tag or ""]
+        if chosen.num_classes == 0 and spec.task == "classification" and not features:
+            raise no_classifier(f"{spec.full_name}.{chosen.tag}")
         return factory.create(model_or_name, pretrained=True, device=device)
     warnings.warn(
         f"{spec.full_name} has no published weights: random weights, so the answer means nothing", stacklevel=3

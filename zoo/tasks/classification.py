@@ -15,7 +15,7 @@ from torch import Tensor
 from zoo.contract import VideoModel
 from zoo.errors import SpecError, WeightsMismatch, ZooError
 from zoo.spec import Preprocessing
-from zoo.tasks.running import evaluating, over_views
+from zoo.tasks.running import evaluating, no_classifier, over_views
 from zoo.video.clips import ViewsOption, iter_views, protocol_of
 from zoo.video.footage import name_of, open_footage, settled
 
@@ -198,10 +198,7 @@ def run(
     """See `zoo.predict`."""
     check_top_k(top_k)
     if getattr(model, "num_classes", None) == 0:
-        raise SpecError(
-            f"{_who(model)['model']} has no classifier, so that there is nothing to predict",
-            hint="zoo.embed gives its features; num_classes=N makes a new, untrained classifier",
-        )
+        raise no_classifier(_who(model)["model"])
     protocol = protocol_of(model)
     footage = open_footage(video, fps=fps, limits=limits, isolate=isolate)
     slides = window is not None or stride is not None
@@ -256,6 +253,8 @@ def failed(model: VideoModel, video: Any, error: ZooError) -> Prediction:
 
 def aggregate(logits: Tensor, preprocessing: Preprocessing) -> Tensor:
     """One row of scores `[K]` from the logits of all views `[V, K]`."""
+    if preprocessing.temperature != 1:
+        logits = logits / preprocessing.temperature
     if preprocessing.aggregation == "logit_mean":
         logits = logits.mean(0, keepdim=True)
     match preprocessing.activation:

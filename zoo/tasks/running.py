@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.contract import VideoModel
+from zoo.errors import SpecError
 from zoo.video.clips import Views
 
 
@@ -35,3 +36,11 @@ def over_views(model: VideoModel, views: Views, function: Callable[[Tensor], Ten
             output = function(clips.to(like.device, like.dtype)).float().cpu()
         outputs.append(output.clone())  # an inference tensor could be neither trained on nor changed
     return torch.cat(outputs)
+
+
+def no_classifier(name: str) -> SpecError:
+    """What is raised where a model that only has features is asked for an answer."""
+    return SpecError(
+        f"{name} has no classifier, so that there is nothing to predict",
+        hint="zoo.embed gives its features; num_classes=N makes a new, untrained classifier",
+    )

@@ -22,7 +22,7 @@ from zoo.testing.failure import CheckFailed, require
 from zoo.testing.subject import difference, run, whole_shape
 from zoo.weights.source import PACKAGED, packaged
 
-AGREE = 1e-3  # of the largest logit: other processors round differently
+AGREE = 1e-4  # of the largest logit: other processors round differently, by less than a tenth of this
 
 
 def check_packaged_weights(spec: ModelSpec) -> None:

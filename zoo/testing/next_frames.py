@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from zoo.cost import build_on_meta
 from zoo.spec import ModelSpec
 from zoo.testing.failure import Check, require
+from zoo.testing.geometry import require_answers
 from zoo.testing.networks import CLOSE
-from zoo.testing.subject import difference, subject, whole_shape
+from zoo.testing.subject import difference, subject, whole, whole_shape
 
 
 def check_forecast_shape(spec: ModelSpec) -> None:
     """A clip of the protocol gives `horizon` frames of its own size, or as many as are asked for."""
-    model: Any = build_on_meta(spec)
+    model: Any = whole(spec)
     channels, frames, height, width = whole_shape(model)
     horizon = getattr(model, "horizon", 0)
     for asked, wanted in ((None, horizon), (1, 1), (horizon + 1, horizon + 1)):
@@ -60,6 +60,13 @@ def check_every_frame_counts(spec: ModelSpec) -> None:
         )
 
 
+def check_every_clip_gets_its_frames(spec: ModelSpec) -> None:
+    """Every clip that the spec declares, be it longer or larger, gives `horizon` frames of its own size."""
+    horizon = getattr(whole(spec), "horizon", 0)
+    require_answers(spec, lambda shape: (2, shape[0], horizon, *shape[2:]))
+
+
 CHECKS: dict[int, tuple[Check, ...]] = {
-    1: (check_forecast_shape, check_longer_forecast_starts_with_the_shorter, check_every_frame_counts)
+    1: (check_forecast_shape, check_longer_forecast_starts_with_the_shorter, check_every_frame_counts),
+    3: (check_every_clip_gets_its_frames,),
 }

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from zoo.cost import build_on_meta
-from zoo.spec import ModelSpec, Weights
+from zoo import registry
+from zoo.spec import ModelSpec
 from zoo.testing.failure import CheckFailed, require
+from zoo.testing.subject import whole
 
 # In a new interpreter: which modules that are neither the standard library's nor zoo's come with the plugin.
 _PROBE = """
@@ -57,8 +58,8 @@ def check_spec_is_complete(spec: ModelSpec) -> None:
     missing = [name for name in ("description", "paper", "license", "family") if not getattr(spec, name)]
     if spec.preprocessing is None and not (spec.weights and all(w.preprocessing for w in spec.weights.values())):
         missing.append("preprocessing")
-    for tag, weights in spec.weights.items():
-        missing += [f"weights[{tag!r}].{name}" for name in _missing(weights)]
+    terms = ("license", "training_data")
+    missing += [f"weights[{tag!r}].{name}" for tag, w in spec.weights.items() for name in terms if not getattr(w, name)]
     require(
         not missing,
         expected="a spec that tells a stranger what the model is and what he may do with it",
@@ -85,7 +86,7 @@ def check_spec_is_data(spec: ModelSpec) -> None:
 
 def check_parameter_count(spec: ModelSpec) -> None:
     """The model has as many parameters as the spec says (built on the meta device, where size costs nothing)."""
-    count = sum(parameter.numel() for parameter in build_on_meta(spec).parameters())
+    count = sum(parameter.numel() for parameter in whole(spec).parameters())
     require(
         spec.params == count,
         expected=f"spec.params={spec.params}",
@@ -94,13 +95,30 @@ def check_parameter_count(spec: ModelSpec) -> None:
     )
 
 
-def _missing(weights: Weights) -> list[str]:
-    missing = [name for name in ("license", "training_data") if not getattr(weights, name)]
-    if weights.source and not weights.sha256:
-        missing.append("sha256")
-    if weights.source and weights.size is None:
-        missing.append("size")
-    return missing
+def check_named_functions_exist(spec: ModelSpec) -> None:
+    """Every function that `layouts` and `opens` name can be imported, and weights ask for a layout that is there."""
+    named = {f"layouts[{key!r}]": function for key, function in spec.layouts.items()}
+    named |= {f"opens[{key!r}]": function for key, function in spec.opens.items()}
+    wrong = [f"{where}={function!r} ({why})" for where, function in named.items() if (why := _not_callable(function))]
+    wrong += [
+        f"weights[{tag!r}].layout={weights.layout!r}, of {', '.join(spec.layouts) or 'none'}"
+        for tag, weights in spec.weights.items()
+        if weights.layout and weights.layout not in spec.layouts
+    ]
+    require(
+        not wrong,
+        expected="functions as 'package.module:function', and layouts by their keys",
+        seen="; ".join(wrong),
+        fix="correct the name, or write the function; an empty layout means the model's own, or to find out",
+    )
+
+
+def _not_callable(reference: str) -> str:
+    """Why a function cannot be had by its name, or an empty string."""
+    try:
+        return "" if callable(registry.import_function(reference)) else "it is no function"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _is_plain(value: object) -> bool:

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from zoo import factory
 from zoo.contract import VideoModel
-from zoo.cost import protocol_shape
+from zoo.cost import build_on_meta, protocol_shape
 from zoo.spec import Geometry, ModelSpec, Preprocessing
 from zoo.testing.shaking import perturb
+from zoo.testing.world import restored
 
 SMALL_FRAMES, SMALL_SIDE = 8, 32
 
@@ -33,6 +35,12 @@ def subject(spec: ModelSpec) -> Subject:
     return Subject(model, clip, run(model, clip))
 
 
+@lru_cache(maxsize=1)
+def whole(spec: ModelSpec) -> VideoModel:
+    """The model with its default options, on the meta device. Checks share it: read only."""
+    return build_on_meta(spec)
+
+
 def build_small(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 0) -> VideoModel:
     """A new small variant, perturbed, in evaluation mode; the global random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
@@ -43,10 +51,20 @@ def build_small(spec: ModelSpec, *, num_classes: int | None = None, seed: int = 
 
 
 def run(model: VideoModel, clip: Tensor) -> Tensor:
-    """What the model says of a copy of the clip."""
-    with torch.no_grad():
+    """What the model says of a copy of the clip; whatever else it does to the process is taken back."""
+    with restored(), torch.no_grad():
         output: Tensor = model(clip.clone())
     return output
+
+
+def in_training(model: VideoModel, clip: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """What the model says in training mode, and its buffers afterwards; its own stay as they are."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.train()
+    try:
+        return functional_call(model, buffers, (clip.clone(),)), buffers
+    finally:
+        model.eval()
 
 
 def small_clip(model: VideoModel, *, batch: int = 2, seed: int = 0) -> Tensor:

@@ -23,7 +23,7 @@ from zoo.errors import SpecError
 from zoo.spec import Preprocessing
 from zoo.train.settings import Settings, names_a_side
 from zoo.video import sampling
-from zoo.video.footage import Pixels, open_footage
+from zoo.video.footage import Pixels, settled
 from zoo.video.transforms import crop_boxes, to_clip
 
 LARGER = 1.25  # than the protocol's are the frames that crops of random size are cut from
@@ -40,10 +40,14 @@ class Recipe:
 
     def clips(self, sample: Sample, keys: Sequence[int]) -> tuple[Tensor, list[bool]]:
         """One clip for each key, float32 `[R, C, T, H, W]`, and which of them are mirrored. Raises VideoError."""
-        footage = open_footage(sample.path)
-        plans = [self._frames(footage.time_s, footage.fps, footage.duration_s, sample.span, key) for key in keys]
-        wanted = sorted({i for plan in plans for i in plan})
-        frames = {frame.index: frame.data for frame in footage.frames(wanted, self._decoded)}
+        footage = sample.open(keys[0])
+
+        def read() -> tuple[list[list[int]], dict[int, Pixels]]:
+            plans = [self._frames(footage.time_s, footage.fps, footage.duration_s, sample.span, key) for key in keys]
+            wanted = sorted({i for plan in plans for i in plan})
+            return plans, {frame.index: frame.data for frame in footage.frames(wanted, self._decoded)}
+
+        plans, frames = settled(read)
         made = [self._clip(np.stack([frames[i] for i in p]), key) for p, key in zip(plans, keys, strict=True)]
         return torch.stack([clip for clip, _ in made]), [flipped for _, flipped in made]
 

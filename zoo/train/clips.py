@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from zoo.data import Sample
 from zoo.errors import VideoError
+from zoo.processes import leave_signals
 from zoo.train.augment import Recipe, input_size
 from zoo.train.sampler import Share, Show, key
 
@@ -72,13 +72,6 @@ def loader(clips: Clips, share: Share, *, workers: int, pin: bool) -> Iterable[B
         generator=torch.Generator(),  # the global one stays as it is
     )
     return batches  # type: ignore[no-any-return]
-
-
-def leave_signals(_: int) -> None:
-    """Whoever stops a training by a signal to all its processes stops it at the end of a step, not in the middle."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(1)
 
 
 def _collate(shown: list[Shown]) -> Batch:

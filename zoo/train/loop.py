@@ -16,11 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract import VideoModel
+from zoo.data import digest_of
 from zoo.errors import SpecError, TrainingError
-from zoo.evaluate import Scores, score
+from zoo.evaluate.calibration import best_temperature
+from zoo.evaluate.evaluation import Evaluation
+from zoo.evaluate.running import setting_of
+from zoo.evaluate.scoring import Scores, score
 from zoo.processes import World, processes
 from zoo.spec import Metric
-from zoo.train.augment import recipe_of
+from zoo.train.augment import input_size, recipe_of
 from zoo.train.clips import Batch, Clips, loader
 from zoo.train.curves import draw_curves
 from zoo.train.log import Log, Row, progress
@@ -31,7 +35,7 @@ from zoo.train.optimise import Average, freeze, optimizer_of, rate, set_rate, to
 from zoo.train.parallel import gathered, part, share_statistics, spread, whole
 from zoo.train.result import FOLDER, write_result
 from zoo.train.sampler import Course, Share, key
-from zoo.train.settings import Settings
+from zoo.train.settings import EXACT, Settings
 from zoo.train.state import Checkpoints
 from zoo.train.stopping import Stop, stoppable
 from zoo.video.clips import ViewsOption, protocol_of
@@ -81,6 +85,7 @@ class _Training:
         self.steps = settings.steps or self.course.steps_of(settings.epochs)
         self.model = network_of(material.labels, settings, tell)
         self.protocol = protocol_of(self.model)
+        self.model.check_geometry(torch.empty(1, 3, self.protocol.num_frames, *input_size(self.protocol)))
         self.recipe = recipe_of(self.protocol, settings, material.labels)
         if settings.flip is None and not self.recipe.flip:
             tell("clips are not mirrored, as labels name a side; flip_labels says which change places")
@@ -132,9 +137,9 @@ class _Training:
             for step in range(begin, self.steps):
                 loss, norm, asked = self._step(step, batches, stop)
                 done = step + 1
-                if not math.isfinite(loss):
+                if not self._sound(loss, norm):
                     raise TrainingError(
-                        f"the loss of step {step} is {loss}: the training has diverged",
+                        f"step {step} has a loss of {loss} and a gradient of {norm}: the training has diverged",
                         hint="a smaller lr, a longer warmup or clip_grad=1 may help; checkpoints are as they were",
                     )
                 show(done, f"loss {loss:.3f}")
@@ -161,7 +166,7 @@ class _Training:
         set_rate(self.optimizer, rate(step, self.steps, settings))
         total = torch.zeros((), device=world.device)
         for i in range(settings.accumulate):
-            batch = next(batches)
+            batch = _next(batches)
             for error in batch.errors:
                 self.tell(f"step {step} goes on without a video: {error}")
             with part(self.network, last=i == settings.accumulate - 1):
@@ -173,13 +178,18 @@ class _Training:
         norm: Any = nn.utils.clip_grad_norm_((p for p in self.model.parameters() if p.requires_grad), most)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         sums = world.sum(torch.stack([total.double().cpu(), torch.tensor(float(stop.asked > 0), dtype=torch.float64)]))
-        if bool(sums[0].isfinite()):
+        mean = float(sums[0]) / world.size
+        if self._sound(mean, float(norm)):
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.average is not None:
                 self.average.update(step)
         self.optimizer.zero_grad(set_to_none=True)
-        return float(sums[0]) / world.size, float(norm), bool(sums[1])
+        return mean, float(norm), bool(sums[1])
+
+    def _sound(self, loss: float, norm: float) -> bool:
+        """Whether weights may move by this gradient; in fp16 the scaler leaves out those that overflow."""
+        return math.isfinite(loss) and (self.settings.amp == "fp16" or math.isfinite(norm))
 
     def _loss(self, batch: Batch) -> Tensor:
         settings, device = self.settings, self.world.device
@@ -232,8 +242,10 @@ class _Training:
         extra = self.checkpoints.load(path, self.model, self.optimizer, self.average, extra)
         if self.settings.amp == "fp16":
             self.scaler.load_state_dict(extra["scaler"])
+        before = facts | {name: facts["settings"].get(name) for name in EXACT}
         now = {"world": self.world.size, "threads": torch.get_num_threads(), "torch": torch.__version__}
-        changed = [f"{name} {facts.get(name)} -> {value}" for name, value in now.items() if facts.get(name) != value]
+        now |= {name: getattr(self.settings, name) for name in EXACT}
+        changed = [f"{name} {before.get(name)!r} -> {new!r}" for name, new in now.items() if before.get(name) != new]
         exactly = f"not bit for bit, as these differ: {', '.join(changed)}" if changed else "exactly"
         self.tell(f"goes on from {path}, {exactly}")
         return int(facts["step"])
@@ -258,18 +270,21 @@ class _Training:
     def _finish(self) -> dict[str, float]:
         """Measure the result by the whole protocol and write it."""
         figures: dict[str, float] = {}
-        metrics: list[Metric] = []
+        metrics: tuple[Metric, ...] = ()
         if self.material.val:
             scores = self._measure("card")
+            if self.settings.calibrate and self.protocol.activation == "softmax":
+                self.protocol = dataclasses.replace(self.protocol, temperature=best_temperature(scores, self.protocol))
+                scores = scores.under(self.protocol)
+                self.tell(f"temperature {self.protocol.temperature}")
             figures = {"top1": scores.accuracy(1), "top5": scores.accuracy(5), "loss": scores.loss()}
-            unread = [outcome for outcome in scores.outcomes if outcome.error]
-            for outcome in unread:
-                self.tell(f"not measured: {outcome.error}")
+            found = self._evaluation(scores)
+            for name, why in found.unreadable.items():
+                self.tell(f"not measured: {name}: {why}")
             dataset = f"{len(scores.scored)} videos of {self.material.source!r}"
-            dataset += f", {len(unread)} more could not be read" if unread else ""
-            about = {"dataset": dataset, "split": "val", "origin": "measured", "by": f"zoo train, {SETTINGS} beside it"}
-            names = ("top1", "top5") if len(self.material.labels) > 5 else ("top1",)
-            metrics = [Metric(name=name, value=round(figures[name], 3), **about) for name in names]
+            dataset += f", {len(found.unreadable)} more could not be read" if found.unreadable else ""
+            metrics = found.metrics(dataset, f"zoo train, {SETTINGS} beside it", "val")
+            self.world.by_first(lambda: found.save(self.out))
             self.tell(f"by all views of the protocol: top-1 {figures['top1']:.2f} %, loss {figures['loss']:.3f}")
         else:
             self.tell("there is nothing to validate on: the result has no figures")
@@ -279,15 +294,34 @@ class _Training:
         self.tell(f"{path}: zoo predict VIDEO --model local-dir:{path}")
         return figures
 
+    def _evaluation(self, scores: Scores) -> Evaluation:
+        samples, probable = self.material.val, self.protocol.activation == "softmax"
+        data = {"source": self.material.source, "split": "val", "digest": digest_of(samples)}
+        setting = setting_of(self.model, data, self.protocol, "card", self.world, self.settings.workers)
+        return Evaluation(self.material.labels, samples, scores, probable, setting)
+
     def _plain(self, state: dict[str, Tensor]) -> VideoModel:
         """The result as an ordinary model on the CPU."""
         model = network_of(self.material.labels, self.settings, lambda text: None)
         model.load_state_dict(state)
+        model.preprocessing = self.protocol
         return model.eval()
 
     def _describe(self) -> str:
         start = "" if "." not in self.settings.model else f", starting from {self.settings.model}"
         return self.material.describe() + start
+
+
+def _next(batches: Iterator[Batch]) -> Batch:
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            f"a process that decodes was lost: {str(error).partition(chr(10))[0]}",
+            hint="where memory was short fewer workers help; workers=0 shows which video it was",
+        ) from error
 
 
 def _check_shares(settings: Settings, world: World) -> None:

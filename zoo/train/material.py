@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 
-from zoo.data import Listing, Sample, check, read_listing, split
+from zoo.data import Sample, check, digest_of, read_listing, split
 from zoo.data.checks import some
 from zoo.errors import DataError
 from zoo.train.settings import Settings
@@ -25,9 +23,7 @@ class Material:
 
     @property
     def digest(self) -> str:
-        """The same data, wherever they lie, have the same."""
-        lines = [f"{sample.name}\t{sample.label}" for sample in (*self.train, *self.val)]
-        return sha256("\n".join(lines).encode()).hexdigest()
+        return digest_of((*self.train, *self.val))
 
     def describe(self) -> str:
         """For the card; says nothing of where the data lie."""
@@ -50,8 +46,4 @@ def material_of(settings: Settings, tell: Callable[[str], object]) -> Material:
     if not readable[0]:
         raise DataError(f"{settings.data}: no video can be read")
     labels = tuple(sorted({sample.label for sample in readable[0]}))
-    return Material(readable[0], readable[1], labels, report.unreadable, _name(listing))
-
-
-def _name(listing: Listing) -> str:
-    return listing.source.stem or Path(listing.source).resolve().name
+    return Material(readable[0], readable[1], labels, report.unreadable, listing.name)

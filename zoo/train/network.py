@@ -52,8 +52,11 @@ def network_of(labels: tuple[str, ...], settings: Settings, tell: Callable[[str]
 
 
 def _protocol(model: VideoModel, settings: Settings) -> Preprocessing:
+    """Its own, but what is learned with one label for each video is a softmax, unless the settings say otherwise."""
     try:
-        return dataclasses.replace(protocol_of(model), **settings.protocol)
+        return dataclasses.replace(
+            protocol_of(model), **{"activation": "softmax", "temperature": 1.0, **settings.protocol}
+        )
     except TypeError as wrong:
         fields = ", ".join(field.name for field in dataclasses.fields(Preprocessing))
         raise SpecError(f"protocol: {wrong}", hint=f"its fields are {fields}") from wrong

@@ -78,6 +78,8 @@ class Settings(Data):
     mixup: float = _(0.0, "Alpha of MixUp between two clips of a step; 0 for none.")
     cutmix: float = _(0.0, "Alpha of CutMix, one box for all frames of a clip; 0 for none.")
 
+    calibrate: bool = _(False, "Give the result the temperature at which the validation labels are likeliest.")
+
     parallel: str = _("ddp", "ddp, or fsdp to shard the weights too, under torchrun.")
     device: str = _("", "Such as cpu or cuda; empty for cuda where there is one.")
     amp: str = _("", "bf16 or fp16 for mixed precision; empty for float32.")
@@ -181,11 +183,24 @@ class Settings(Data):
 # What may change between the parts of a training: where and how fast it runs, and what is said of it.
 FREE = frozenset(
     (
-        *("out", "parallel", "device", "grad_checkpointing", "threads", "workers", "validate_every", "deterministic"),
+        *(
+            "out",
+            "parallel",
+            "device",
+            "grad_checkpointing",
+            "calibrate",
+            "threads",
+            "workers",
+            "validate_every",
+            "deterministic",
+        ),
         *("checkpoint_every", "keep", "log_every", "tensorboard", "license", "training_data", "description"),
         *("data", "val", "accumulate"),
     )
 )
+
+# Of these, those that may round otherwise, so that weights are no longer the same to the last bit.
+EXACT = ("device", "parallel", "accumulate", "grad_checkpointing", "deterministic")
 
 
 def names_a_side(labels: tuple[str, ...]) -> list[str]:

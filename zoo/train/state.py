@@ -70,7 +70,7 @@ class Checkpoints:
             (new / FACTS).write_text(json.dumps({"step": step, **facts}, indent=2) + "\n")
             shutil.rmtree(path, ignore_errors=True)
             new.rename(path)
-            for old in self._all()[: -self._keep]:
+            for old in (*self._all()[: -self._keep], *self._folder.glob(".step_*")):
                 shutil.rmtree(old, ignore_errors=True)
         self._world.barrier()
 

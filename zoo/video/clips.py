@@ -152,7 +152,7 @@ def plan_views(
     windows: Sequence[tuple[float, float]] | None = None,
 ) -> tuple[list[list[list[int]]], int]:
     """(the frame numbers of each clip of the video, or of each window of it; crops of each clip). Decodes nothing."""
-    clips, crops = _counts(preprocessing, views)
+    clips, crops = view_counts(preprocessing, views)
     spans = [(None, None)] if windows is None else windows
     plans = [
         sampling.plan(
@@ -187,7 +187,8 @@ def protocol_of(thing: Any) -> Preprocessing:
     return found
 
 
-def _counts(preprocessing: Preprocessing, views: ViewsOption) -> tuple[int | Literal["centre"], int]:
+def view_counts(preprocessing: Preprocessing, views: ViewsOption) -> tuple[int | Literal["centre"], int]:
+    """(clips of a video, crops of each clip). Raises SpecError for views that cannot be."""
     if views == "card":
         return preprocessing.clips, preprocessing.crops
     if views == "fast":

@@ -22,7 +22,7 @@ from zoo.video.source import CONVERT, OpenVideo
 
 # Containers that only know the order of decoding: presentation times are made up, and wrong when there are B-frames.
 DECODE_ORDER = ("avi",)
-
+MOST_NOTED = 1000  # places of damage that are described; a broadcast without end has ever more
 
 Integers = npt.NDArray[np.int64]
 
@@ -109,7 +109,10 @@ class Decoded:
 
 
 class Decode:
-    """One pass over a video. Iterate to get frames; `damage`, `n_packets` and `n_frames` tell what happened so far."""
+    """One pass over a video. Iterate to get frames; `n_packets` and `n_frames` tell how far it came.
+
+    damage: the first `MOST_NOTED` places where there was some; n_damaged: how many there were.
+    """
 
     def __init__(
         self,
@@ -122,7 +125,7 @@ class Decode:
         self.video, self.beside, self.take = video, beside, take
         self.clock = Clock(video.stream, video.container.format.name)
         self.damage: list[Damage] = []
-        self.n_packets = self.n_frames = 0
+        self.n_packets = self.n_frames = self.n_damaged = 0
         self.encrypted = False
 
     def __iter__(self) -> Iterator[Decoded]:
@@ -172,7 +175,9 @@ class Decode:
         yield None
 
     def _note(self, reason: str) -> None:
-        self.damage.append(Damage(max(self.n_packets - 1, 0), self.clock.last / self.clock.parts, reason))
+        self.n_damaged += 1
+        if len(self.damage) < MOST_NOTED:
+            self.damage.append(Damage(max(self.n_packets - 1, 0), self.clock.last / self.clock.parts, reason))
 
     def failure(self, rest: Iterator[Decoded]) -> VideoDecodeError:
         """The error that describes the damage met. Decodes the `rest` first, to know how much can be recovered."""
@@ -187,7 +192,7 @@ class Decode:
                 first = f"; the first trouble is at {self.damage[0]}" if self.damage else ""
                 reason, hint = f"none of its {self.n_packets} packets can be decoded{first}", CONVERT
         else:
-            others = len(self.damage) - 1
+            others = self.n_damaged - 1
             more = f" and {others} other place{'s' * (others > 1)}" if others else ""
             reason = f"damaged at {self.damage[0]}{more}; {self.n_frames} frames can be recovered"
             hint = "zoo.video.read_frames(..., on_error='skip') reads those"

@@ -38,15 +38,20 @@ class Footage(Protocol):
 
 
 def open_footage(
-    video: Any, *, fps: float | None = None, limits: Limits | None = None, isolate: bool = False
+    video: Any,
+    *,
+    fps: float | None = None,
+    limits: Limits | None = None,
+    isolate: bool = False,
+    threads: int | None = None,
 ) -> Footage:
     """One video: a path, bytes, a Url, a binary file object, uint8 frames `[T, H, W, 3]` or a list of images.
 
     fps: frames per second of an array or a list of images, which do not know it. Raises VideoError.
-    limits, isolate: of reading a file, as `probe` takes them; None is the usual limits.
+    limits, isolate: of reading a file, as `probe` takes them; None is the usual limits. threads: of its decoder.
     """
     if is_file(video):
-        return _File(video, limits, isolate)
+        return _File(video, limits, isolate, threads)
     frames, name = _as_array(video)
     if not isinstance(fps, Real) or not LEAST_FPS <= fps <= MOST_FPS:
         raise VideoError(f"{name} has no frame rate of its own, and fps={fps!r}", hint="pass fps=30, or what it is")
@@ -95,11 +100,11 @@ def settled(make: Callable[[], Result]) -> Result:
 
 
 class _File:
-    def __init__(self, source: Any, limits: Limits | None, isolate: bool) -> None:
+    def __init__(self, source: Any, limits: Limits | None, isolate: bool, threads: int | None) -> None:
         from zoo.video.source import Limits
 
         self.name = name_of(source)
-        self._source, self._isolate, self._started = source, isolate, time.monotonic()
+        self._source, self._isolate, self._threads, self._started = source, isolate, threads, time.monotonic()
         self._limits = Limits() if limits is None else limits
         self._count(exact=False)
 
@@ -121,6 +126,7 @@ class _File:
             wanted,
             Resize(p.resize, p.interpolation, p.antialias),
             index=self._index,
+            threads=self._threads,
             limits=self._limits,
             started=self._started,
         )

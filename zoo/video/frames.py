@@ -26,7 +26,7 @@ class Report:
 
     path: "fast" if only the needed groups of pictures were decoded; else "sequential", and `why`.
     n_packets: given to the decoder. n_decoded: frames that came out of it.
-    errors: one sentence for each damaged packet or frame that was passed over.
+    n_errors: damaged packets and frames that were passed over. errors: a sentence for each of the first thousand.
     """
 
     n_packets: int
@@ -34,10 +34,7 @@ class Report:
     errors: tuple[str, ...] = ()
     path: str = "sequential"
     why: str | None = None
-
-    @property
-    def n_errors(self) -> int:
-        return len(self.errors)
+    n_errors: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +99,14 @@ def read_frames(
     if data is None:
         assert selection.shape is not None
         data = _allocate(0, selection.shape, src)
-    report = Report(selection.n_packets, selection.n_decoded, selection.errors, path=selection.path, why=selection.why)
+    report = Report(
+        selection.n_packets,
+        selection.n_decoded,
+        selection.errors,
+        path=selection.path,
+        why=selection.why,
+        n_errors=selection.n_errors,
+    )
     return Frames(data, tuple(wanted), tuple(time_s), report)
 
 

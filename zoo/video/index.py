@@ -99,7 +99,7 @@ def _from_frames(video: OpenVideo, why: str) -> VideoIndex:
     if first is None:
         raise decode.failure(iter(()))
     if decode.damage:
-        why = f"{why}; {len(decode.damage)} errors, the first at {decode.damage[0]}"
+        why = f"{why}; {decode.n_damaged} errors, the first at {decode.damage[0]}"
     return _index(video, first.frame, times, keys, decode.clock, why, None)
 
 

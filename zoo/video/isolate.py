@@ -73,6 +73,7 @@ class IsolatedSelection:
         self.why: str | None = None
         self.n_packets = self.n_decoded = 0
         self.errors: tuple[str, ...] = ()
+        self.n_errors = 0
 
     def __iter__(self) -> Iterator[Frame]:
         name, missing = name_of(self.src), set(self.wanted)
@@ -92,7 +93,7 @@ class IsolatedSelection:
         shape = _shape(said["shape"], self.limits)
         if "index" not in said:
             self.n_packets, self.n_decoded = said["n_packets"], said["n_decoded"]
-            self.errors = tuple(said["errors"])
+            self.errors, self.n_errors = tuple(said["errors"]), said["n_errors"]
             return None, shape
         index, size = operator.index(said["index"]), _shape(said["size"], self.limits)
         if index not in self.wanted:
@@ -249,7 +250,7 @@ def _answer(src: Any, request: dict[str, Any], limits: Limits, out: IO[bytes]) -
     for frame in selection:
         said = {"index": frame.index, "time_s": frame.time_s, "size": frame.data.shape[:2]}
         _say(out, {**said, "path": selection.path, "why": selection.why, "shape": selection.shape}, frame.data.data)
-    counts = {"n_packets": selection.n_packets, "n_decoded": selection.n_decoded, "errors": selection.errors}
+    counts = {name: getattr(selection, name) for name in ("n_packets", "n_decoded", "errors", "n_errors")}
     return _say(out, {**counts, "path": selection.path, "why": selection.why, "shape": selection.shape})
 
 

@@ -110,6 +110,7 @@ class Selection:
         self.path: str = "fast"
         self.why: str | None = None
         self.errors: tuple[str, ...] = ()
+        self.n_errors = 0
         self._decodes: list[Decode | SeekingDecode] = []
 
     def __iter__(self) -> Iterator[Frame]:
@@ -193,7 +194,7 @@ class Selection:
                     break
             if not decode.n_frames or (self.strict and decode.damage):
                 raise decode.failure(stream)
-            self.errors = tuple(map(str, decode.damage))
+            self.errors, self.n_errors = tuple(map(str, decode.damage)), decode.n_damaged
             if target is not None:
                 raise _out_of_range(self.wanted, decode.n_frames, video)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import WeightsCorrupt, WeightsMismatch
+from zoo.weights.cached import noted, take_note
 from zoo.weights.layouts import converted
-from zoo.weights.safetensors_file import SafetensorsFile
+from zoo.weights.safetensors_file import SafetensorsFile, Shards
 
 SHOWN = 10
 LONGEST = 120  # characters of one name: a file may contain any
@@ -17,13 +20,14 @@ LONGEST = 120  # characters of one name: a file may contain any
 
 def load_into(
     model: nn.Module,
-    file: SafetensorsFile,
+    file: SafetensorsFile | Shards,
     *,
     name: str,
     layouts: Mapping[str, str] | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     finite: bool = False,
+    stamps: Path | None = None,
     fresh: bool = False,
 ) -> None:
     """Put every tensor of the file into the model, whatever floating-point type the file has.
@@ -31,7 +35,8 @@ def load_into(
     fresh: nobody knows the model's parameters yet, so that the file's tensors can take their place without a copy.
     layouts: other ways to name the tensors than the model's, as in ModelSpec. device, dtype: None keeps the model's.
     finite: parameters, and buffers that are numbers in the model, must hold numbers only, for files that nobody has
-    reviewed. Parameters that are one under several names get one value, and stay one.
+    reviewed. stamps: a folder that keeps a note of files in which that was seen, so that it is seen to only once.
+    Parameters that are one under several names get one value, and stay one.
     Raises WeightsMismatch or WeightsCorrupt, before the model is touched, unless names, shapes and kinds are its own.
     """
     wanted = model.state_dict()
@@ -43,12 +48,16 @@ def load_into(
         what = f"{file.path}, read as layout {layout!r}, does not fit {name}"
     compare({key: tuple(t.shape) for key, t in wanted.items()}, shapes, what)
     numbers = must_be_finite(model) if finite else set()
+    note = f"finite {hashlib.sha256(' '.join(sorted(numbers)).encode()).hexdigest()}"
+    known = stamps is not None and noted(note, file.files, file.path, stamps=stamps)
     tensors: dict[str, Tensor] = {}
     for key, like in wanted.items():
         tensor = file.tensor(key) if source is None else source[key]
-        if key in numbers and not _all_finite(tensor):
+        if key in numbers and not known and not _all_finite(tensor):
             raise WeightsCorrupt(f"{file.path}: {_short(key)} holds NaN or infinity", hint="its training has diverged")
         tensors[key] = _as(tensor, like, f"{file.path}: {_short(key)}", device, dtype)
+    if numbers and stamps and not known:
+        take_note(note, file.files, file.path, stamps=stamps)
     _tie(tensors, model, str(file.path), fresh=fresh)
     # A live model keeps its parameters, which an optimiser may hold; one that has just been built takes the file's.
     model.load_state_dict(tensors, strict=True, assign=fresh)

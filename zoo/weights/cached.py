@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from tempfile import NamedTemporaryFile
 
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's, for small files, or sha256
 STAMPS = ".zoo"  # in a repository's folder; also says that zoo has used it
+NOTE = ".note"
 
 
 def digest_of(path: Path, *, like: str) -> str:
@@ -85,6 +87,20 @@ def file_problem(path: Path, digest: str, size: int | None, *, stamps: Path) -> 
     if _facts(path) == facts:
         _stamp(stamp, facts)
     return ""
+
+
+def noted(note: str, files: Sequence[Path], about: Path, *, stamps: Path) -> bool:
+    """Whether `note` was taken of these very bytes. about: the file whose name the note bears, and goes with."""
+    return _stamped(_note(about, stamps)) == [note, *map(_facts, files)]
+
+
+def take_note(note: str, files: Sequence[Path], about: Path, *, stamps: Path) -> None:
+    """Remember something about these bytes until anything about the files changes."""
+    _stamp(_note(about, stamps), [note, *map(_facts, files)])
+
+
+def _note(about: Path, stamps: Path) -> Path:
+    return stamps / STAMPS / f"{Path(os.path.realpath(about)).name}{NOTE}"
 
 
 def _stamped(stamp: Path) -> list[object]:

@@ -28,6 +28,7 @@ class Fetched:
 
     sha256: of its bytes where it is known. lasting: it is only ever replaced by another file, never written into, so
     that it can be mapped. commit: of a file from the Hub. reviewed: somebody wrote down beforehand what its bytes are.
+    stamps: where notes about its bytes can be kept, if anywhere.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Fetched:
     lasting: bool = False
     commit: str = ""
     reviewed: bool = False
+    stamps: Path | None = None
 
 
 def fetch(
@@ -103,7 +105,7 @@ def fetch_from_hub(
             _download(file.at(commit), hub, entry, remote, wanted, problem, name)
         if not file.pinned and remote:
             hub.remember(file, commit)
-        return Fetched(entry.path, wanted if len(wanted) == 64 else "", True, commit, bool(sha256))
+        return Fetched(entry.path, wanted if len(wanted) == 64 else "", True, commit, bool(sha256), entry.root)
 
 
 def _resolve(file: HubFile, hub: Hub, name: str) -> tuple[str, Remote | None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.weights.cached import DIGEST, STAMPS
+from zoo.weights.cached import DIGEST, NOTE, STAMPS
 
 PREFIX = "models--"
 
@@ -58,7 +58,8 @@ def remove(revision: Revision) -> None:
     for blob in (root / "blobs").glob("*"):
         if DIGEST.fullmatch(blob.name) and str(blob) not in kept:
             blob.unlink()
-            (root / STAMPS / blob.name).unlink(missing_ok=True)
+            for stamp in (blob.name, f"{blob.name}{NOTE}"):
+                (root / STAMPS / stamp).unlink(missing_ok=True)
 
 
 def _used(cache: Path) -> list[Path]:

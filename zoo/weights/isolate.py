@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zoo import errors
-from zoo.errors import WeightsCorrupt, ZooError
+from zoo.errors import WeightsCorrupt, WeightsMismatch, ZooError
 
 CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from zoo.weights.isolate import child; child()"
 KINDS = {kind.__name__: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ZooError)}
@@ -67,6 +67,8 @@ def convert_in_child(source: Path, output: Path, request: dict[str, Any]) -> dic
         said = json.loads(out.rpartition(b"\n")[2])
         if "error" in said:
             raised = KINDS[said["error"]](str(said["message"]), hint=str(said["hint"]))
+            if isinstance(raised, WeightsMismatch):
+                raised.shapes = {str(name): tuple(map(int, shape)) for name, shape in dict(said["shapes"]).items()}
         else:
             return {"key": str(said["key"]), "layout": str(said["layout"]), "notes": list(map(str, said["notes"]))}
     except (ValueError, KeyError, TypeError):
@@ -96,6 +98,8 @@ def child() -> None:
         said = pickled.convert(request)
     except ZooError as error:
         said = {"error": type(error).__name__, "message": Exception.__str__(error), "hint": error.hint}
+        if isinstance(error, WeightsMismatch):
+            said["shapes"] = error.shapes
     except MemoryError:
         message = f"{request['source']}: more memory is needed than {MEMORY_PER_BYTE} times its size"
         said = {"error": WeightsCorrupt.__name__, "message": message, "hint": HINT}

@@ -1,8 +1,9 @@
 """Files that name their tensors in another way than the model: recognised by their keys, and converted.
 
 A layout is a function that takes {name: tensor} as published and returns it in the model's names, or None if the file
-is not of its kind. One with a second parameter, `model`, is given the model too, and what it raises of zoo's errors is
-the last word. What it returns has to fit to the last key, like any file.
+is not of its kind. An error of zoo's that it raises is told in full, where no other layout takes the file. One with a
+second parameter, `model`, is given the model too, and what it raises of zoo's errors is the last word. What it returns
+has to fit to the last key, like any file.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def converted(
 
     Layouts that want the model are left out where there is none.
     """
-    refusals = []
+    refusals, told = [], None
     for layout, reference in layouts.items():
         function = layout_function(reference)
         also = {"model": model} if "model" in inspect.signature(function).parameters else {}
@@ -38,8 +39,10 @@ def converted(
         try:
             found = function(dict(tensors), **also)
         except (KeyError, ValueError, RuntimeError) as foreign:  # a file of another kind, or one with a piece missing
-            if also and isinstance(foreign, ZooError):
-                raise type(foreign)(f"{what}: {foreign.args[0]}", hint=foreign.hint) from foreign
+            if isinstance(foreign, ZooError):
+                told = told or type(foreign)(f"{what}: {foreign.args[0]}", hint=foreign.hint)
+                if also:
+                    raise told from foreign
             refusals.append(f"{layout} ({type(foreign).__name__}: {str(foreign)[:80]})")
             continue
         if found is None:
@@ -50,6 +53,8 @@ def converted(
             raise PluginError(
                 f"layout {layout!r}: {reference} gave {type(found).__name__}, not {{name: tensor}} or None"
             )
+    if told is not None:
+        raise told
     theirs, ours = sorted(tensors.keys() - wanted.keys()), sorted(wanted.keys() - tensors.keys())
     raise WeightsMismatch(
         f"{what}: its names are neither the model's nor of a known layout ({', '.join(refusals)}); "

@@ -217,6 +217,8 @@ def _fitting(
             notes += said
             return state, layout, tensors
     assert wrong is not None
+    barest = [bare for _, bare in _without_prefixes(states[0])][-1]
+    wrong.shapes = {name: tuple(tensor.shape) for name, tensor in barest.tensors.items()}
     raise wrong
 
 

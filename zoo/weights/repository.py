@@ -19,6 +19,7 @@ from zoo.weights.fetch import Fetched, fetch, fetch_from_hub, max_download
 from zoo.weights.foreign import FILE, INDEX, PICKLES, PROCESSORS, kind_of, translated
 from zoo.weights.hub import Hub
 from zoo.weights.hub_errors import NoSuchFile
+from zoo.weights.shards import read_index
 from zoo.weights.source import HUB, MAIN, HubFile, at_home, is_file, readable
 
 ON_HUB = "hf-hub:"
@@ -45,7 +46,7 @@ class Place(Protocol):
         """As in `Weights.source`."""
 
     def weights(self, weights: Weights) -> Fetched:
-        """The weights file. Raises WeightsNotFound if there is none."""
+        """The weights file, or where there is none the index of several. Raises WeightsNotFound if there is neither."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ class Repository:
     _place: Place
 
     def file(self) -> Fetched:
-        """The weights file, held to the config's digest. The config came with it, so that it counts as unreviewed."""
+        """The weights file, held to the config's digest. The config came with it, so that it counts as unreviewed.
+
+        Of weights in several files, all of them verified, it is their index (`safetensors_file.open_weights`).
+        """
         try:
             found = self._place.weights(self.weights)
         except WeightsNotFound as missing:
@@ -109,6 +113,8 @@ class _Folder:
         return str(self._path / file)
 
     def weights(self, weights: Weights) -> Fetched:
+        if not weights.sha256 and not self.has(FILE) and (index := self.find(INDEX)):
+            return Fetched(index)
         return fetch(weights, name=self.name)
 
 
@@ -142,21 +148,33 @@ class _OnHub:
 
     def weights(self, weights: Weights) -> Fetched:
         _warn_once(self.name, self._commit)
-        file = HubFile.parse(weights.source)
-        sha256, size = weights.sha256, weights.size
-        return fetch_from_hub(file, self._hub, sha256=sha256, size=size, name=self.name, limit=max_download())
+        file, sha256, size = HubFile.parse(weights.source), weights.sha256, weights.size
+        index = self.find(INDEX) if self._hub.known_absent(file) else None
+        if index is None:
+            try:
+                return fetch_from_hub(file, self._hub, sha256=sha256, size=size, name=self.name, limit=max_download())
+            except NoSuchFile:
+                # A config of zoo's own says by its digest that there is one file.
+                if sha256 or (index := self.find(INDEX)) is None:
+                    raise
+            self._hub.remember_absence(file)
+        return self._shards(index)
+
+    def _shards(self, index: Path) -> Fetched:
+        """All files that the index names, together no larger than one may be."""
+        limit = max_download()
+        for file in read_index(index):
+            found = fetch_from_hub(self._file(file), self._hub, name=self.name, limit=limit)
+            limit -= found.path.stat().st_size
+        root = self._hub.cached(self._file(INDEX), self._commit).root
+        return Fetched(index, lasting=True, commit=self._commit, stamps=root)
 
     def _file(self, file: str) -> HubFile:
         return HubFile(self._repo, file, self._commit)
 
 
 def _other_files(place: Place, architecture: str) -> WeightsNotFound | None:
-    """What to say of a repository whose weights are there, but not as one safetensors file."""
-    if place.has(INDEX):
-        return WeightsNotFound(
-            f"{place.name} has its weights in several files, listed in {INDEX}; zoo opens one {FILE}",
-            hint="transformers' save_pretrained(FOLDER, max_shard_size='100GB') writes one, for local-dir:FOLDER",
-        )
+    """What to say of a repository whose weights are there, but as a pickle only."""
     if pickle := next((file for file in PICKLES if place.has(file)), None):
         convert = f"`zoo convert {pickle} OUT --model {architecture}` turns a pickle that you have into one"
         elsewhere = " or ".join(_revisions(place.name))

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zoo.errors import WeightsCorrupt, WeightsNotFound
+from zoo.weights.shards import SUFFIX, read_index
 
 # What people rename to .safetensors by mistake, by first bytes.
 IMPOSTORS = {
@@ -48,6 +49,11 @@ class SafetensorsFile:
         except OSError as unreadable:
             raise WeightsNotFound(f"{path} cannot be read: {unreadable}") from unreadable
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold the tensors: this one."""
+        return [self.path]
+
     def tensor(self, name: str) -> Tensor:
         """One tensor, in memory of its own unless the file is mapped."""
         try:
@@ -70,3 +76,38 @@ class SafetensorsFile:
         with self.path.open("rb") as stream:
             start = stream.read(32)
         return next((f"it is {what}" for magic, what in IMPOSTORS.items() if start.startswith(magic)), "")
+
+
+class Shards:
+    """Several open files, as if they were one. Raises WeightsCorrupt unless every tensor is where the index says.
+
+    path: of the index. mapped: as of `SafetensorsFile`.
+    """
+
+    def __init__(self, path: Path, *, mapped: bool = False) -> None:
+        self.path = path
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._file: dict[str, SafetensorsFile] = {}
+        for name, said in read_index(path).items():
+            file = SafetensorsFile(path.parent / name, mapped=mapped)
+            if odd := sorted(file.shapes.keys() ^ said):
+                where = "not there" if odd[0] in said else "there, but not by the index"
+                raise WeightsCorrupt(
+                    f"{file.path}: {odd[0]!r:.80} is {where}", hint="get index and files again, from one commit"
+                )
+            self.shapes |= file.shapes
+            self._file |= dict.fromkeys(said, file)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold the tensors."""
+        return sorted({file.path for file in self._file.values()})
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor, in memory of its own unless the file is mapped."""
+        return self._file[name].tensor(name)
+
+
+def open_weights(path: Path, *, mapped: bool = False) -> SafetensorsFile | Shards:
+    """A safetensors file, or those that an index names."""
+    return Shards(path, mapped=mapped) if path.name.endswith(SUFFIX) else SafetensorsFile(path, mapped=mapped)

@@ -1,0 +1,388 @@
+"""Bulk work without processes: every row of a list becomes one row of the table, whatever is in it."""
+
+from __future__ import annotations
+
+import csv
+import pickle
+import sys
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from bulk_hooks import KINDS, Hooked, archive, brightness, computed, rows
+from click.testing import CliRunner
+
+import zoo
+from zoo.bulk import arrow, folder, parts, ray, run
+from zoo.bulk.arrow import OK
+from zoo.cli import commands
+from zoo.errors import BatchError, DataError, SpecError, UnknownModel
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """20 rows: 15 sound, five broken in five ways. And what is no row."""
+    folder = archive(tmp_path_factory.mktemp("archive") / "videos", 20, corrupt=1)
+    (folder / ".hidden.mp4").write_bytes(b"")
+    (folder / "notes.md").write_text("no video")
+    return folder
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    """The engine without processes. `fails` may raise between rows."""
+
+    def engine(predictor, work, fails=lambda n: None):
+        written = work.parts()
+        try:
+            todo = iter(work.rows)
+            for n, row in enumerate(todo):
+                fails(n)
+                (result,) = predictor.results([row])
+                written.add({k: v for k, v in row.items() if k not in ("id", "path", "bytes")} | result)
+                written.commit(whether_due=True)
+                yield Counter([result["error_type"] or OK])
+        finally:
+            written.commit()
+
+    monkeypatch.setattr(run, "run_local", engine)
+    return engine
+
+
+@pytest.fixture
+def batch(inline, tmp_path):
+    def batch(source, out="out", **options):
+        predictor = options.pop("model", None) or Hooked(tmp_path / "log")
+        said = []
+        summary = zoo.batch(source, tmp_path / out, model=predictor, tell=said.append, **options)
+        return summary, "\n".join(said)
+
+    return batch
+
+
+# --- the callable -----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_says_what_predict_and_embed_say(videos, tmp_path):
+    model, paths = brightness(), sorted(map(str, videos.glob("0*.mp4")))
+    for task in ("predict", "embed"):
+        predictor = pickle.loads(pickle.dumps(zoo.VideoPredictor(model, task=task)))
+        table = predictor({"path": paths, "note": np.arange(len(paths))})
+        assert table.schema == arrow.schema_of(task, pa.schema([("note", pa.int64())]))
+        assert predictor.schema.names == table.schema.names[:-1]
+        for path, row in zip(paths, table.to_pylist(), strict=True):
+            assert row["path"] == row["id"] == path and row["note"] == paths.index(path)
+            try:
+                wanted = model.predict(path) if task == "predict" else model.embed(path)
+            except zoo.errors.VideoError as error:
+                assert row["status"] == "failed" and row["error_type"] == type(error).__name__
+                assert row["error_message"] == str(error)
+                assert row["label" if task == "predict" else "embedding"] is None
+                continue
+            assert row["status"] == "ok" and row["error_type"] is None and row["attempts"] == 1
+            if task == "embed":
+                assert torch.equal(torch.tensor(row["embedding"]), wanted)
+            else:
+                assert [(s["label"], pytest.approx(s["score"])) for s in row["top"]] == wanted.top
+                assert (row["label"], row["duration_s"]) == (wanted.top[0].label, wanted.duration_s)
+    assert {row["status"] for row in table.to_pylist()} == {"ok", "failed"}
+
+
+def test_bytes_tables_and_batches_are_batches(videos):
+    predictor, path = zoo.VideoPredictor(brightness()), min(videos.glob("*-20.mp4"))
+    for batch in (
+        {"bytes": [path.read_bytes()], "id": ["a"]},
+        pa.table({"bytes": [path.read_bytes()], "id": ["a"]}),
+        pa.record_batch({"path": [str(path)], "id": ["a"]}),
+        {"path": [path], "id": np.array(["a"])},
+    ):
+        (row,) = predictor(batch).to_pylist()
+        assert (row["id"], row["status"], row["label"]) == ("a", "ok", "dark")
+    (row,) = predictor({"bytes": [b"nothing"]}).to_pylist()
+    assert row["status"] == "failed" and len(row["id"]) == 64
+    (row,) = predictor({"path": pa.array([None], pa.string())}).to_pylist()
+    assert row["error_type"] == "DataError"
+    assert len(predictor({"path": []})) == 0
+    for wrong in ({"file": ["a"]}, {"path": ["a"], "status": ["b"]}, {"path": ["a"], "x": [1, 2]}, [1]):
+        with pytest.raises(DataError):
+            predictor(wrong)
+
+
+def test_no_exception_of_a_row_comes_out(videos, tmp_path):
+    class Fails(Hooked):
+        def open(self, row):
+            raise MemoryError("too \udcff large")
+
+    (row,) = Fails(tmp_path / "log")({"path": ["a.mp4"]}).to_pylist()
+    assert (row["error_type"], row["error_message"]) == ("MemoryError", "too \\udcff large")
+    model = brightness()
+    model.forward_head = lambda *a: torch.zeros(1)[5]
+    (row,) = zoo.VideoPredictor(model)({"path": [str(min(videos.glob("*-20.mp4")))]}).to_pylist()
+    assert row["error_type"] == "IndexError"
+
+
+def test_what_the_answers_depend_on_is_in_the_digests():
+    model = brightness()
+    first = zoo.VideoPredictor(model).identity
+    assert zoo.VideoPredictor(brightness()).identity == first
+    assert zoo.VideoPredictor(model, views="fast").identity.preprocessing_digest != first.preprocessing_digest
+    with torch.no_grad():
+        model.scale += 1
+    assert zoo.VideoPredictor(model).identity.weights_digest != first.weights_digest
+    named = zoo.VideoPredictor("r2plus1d_tiny.camera_motion")
+    assert named.identity.weights_digest == zoo.info("r2plus1d_tiny").weights["camera_motion"].sha256
+    assert len(pickle.dumps(named)) < 2000
+    with pytest.warns(UserWarning, match="random weights"):
+        digests = {zoo.VideoPredictor("videomae_tiny").identity.weights_digest for _ in range(2)}
+    assert len(digests) == 1, "the same in every process"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"task": "detect"}, {"top_k": 0}, {"threads": 0}, {"decoders": 0}, {"views": (0, 1)}, {"views": "some"}],
+    ids=str,
+)
+def test_wrong_options_are_refused_before_any_row(options):
+    with pytest.raises(SpecError):
+        zoo.VideoPredictor(brightness(), **options).build()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"engine": "spark"}, {"max_error_rate": 2}, {"workers": 0}, {"timeout_s": -1}, {"address": "head"}, {"top_k": 1}],
+    ids=str,
+)
+def test_a_wrong_run_is_refused_before_anything_is_written(batch, videos, tmp_path, options):
+    with pytest.raises(SpecError):
+        batch(videos, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_cannot_do_it_is_refused():
+    with pytest.raises(UnknownModel):
+        zoo.VideoPredictor("r3d_81")
+    model = brightness()
+    model.num_classes = 0
+    with pytest.raises(SpecError, match="no classifier"):
+        zoo.VideoPredictor(model).build()
+    with pytest.raises(SpecError, match="next_frame"):
+        model = brightness()
+        model.spec = zoo.ModelSpec(name="next", builder="a:b", task="next_frame")
+        zoo.VideoPredictor(model).build()
+
+
+# --- the list ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_list_gives_the_same_rows(videos, batch, tmp_path):
+    names = sorted(path.name for path in videos.glob("0*.mp4"))
+    (tmp_path / "list.txt").write_text("\n".join(f"{videos}/{name}" for name in names) + "\n\n")
+    with (tmp_path / "list.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["path", "note"], *([f"{videos}/{name}", f"n, {name}"] for name in names)])
+    whole = [(videos / name).read_bytes() for name in names]
+    pq.write_table(pa.table({"path": names, "size": range(20)}), videos / "list.parquet")
+    pq.write_table(pa.table({"id": range(20), "bytes": whole}), tmp_path / "whole.parquet")
+    sources = {
+        "folder": videos,
+        "glob": f"{videos}/0*.mp4",
+        "text": tmp_path / "list.txt",
+        "csv": tmp_path / "list.csv",
+        "parquet": videos / "list.parquet",
+        "whole": tmp_path / "whole.parquet",
+        "paths": [videos / name for name in names],
+    }
+    found = {}
+    for kind, source in sources.items():
+        summary, said = batch(source, kind, part_rows=7)
+        assert (summary.rows, summary.ok, summary.failed, summary.skipped) == (20, 15, 5, 0), said
+        table = pq.read_table(tmp_path / kind / "parts").to_pylist()
+        found[kind] = [(row["status"], row["label"], row["score"]) for row in table]
+        assert len([*(tmp_path / kind / "parts").iterdir()]) == 3
+        if kind == "csv":
+            assert [row["note"] for row in table] == [f"n, {name}" for name in names]
+        if kind == "parquet":
+            assert [row["size"] for row in table] == [*range(20)] and table[0]["id"] == names[0]
+        if kind == "whole":
+            assert [row["id"] for row in table] == [*map(str, range(20))] and table[0]["path"] is None
+    assert all(rows == found["folder"] for rows in found.values())
+    with (tmp_path / "csv" / "errors.csv").open() as stream:
+        errors = [*csv.DictReader(stream)]
+    assert Counter(e["error_type"] for e in errors) == {"VideoOpenError": 4, "NoVideoStreamError": 1}
+    assert all(e["path"] in e["error_message"] and e["attempts"] == "1" for e in errors)
+    assert sorted(e["path"] for e in errors) == sorted(str(p) for k in KINDS for p in videos.glob(f"*-{k}.mp4"))
+
+
+def test_lists_that_cannot_be_used_are_refused_by_name(batch, videos, tmp_path):
+    files = {
+        "none.csv": "name\nx\n",
+        "void.csv": "path,note\n,x\n",
+        "long.csv": "path\na.mp4,b\n",
+        "twice.csv": "path,note,note\na,b,c\n",
+        "taken.csv": "path,status\na,b\n",
+        "binary.txt": b"\xff\xfe\xff",
+        "broken.parquet": "PAR1",
+        "empty.txt": "\n",
+        "what.doc": "x",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(DataError):
+            batch(tmp_path / name, name + ".out")
+    (tmp_path / "no_videos").mkdir()
+    for source in (tmp_path / "missing", tmp_path / "no_videos", f"{tmp_path}/*.mp4", []):
+        with pytest.raises(DataError):
+            batch(source, "other")
+    assert not computed(tmp_path / "log")
+
+
+def test_a_name_that_is_not_unicode_is_a_row(batch, tmp_path):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "caf\udce9.mp4").write_bytes(b"")
+    summary, _ = batch(tmp_path / "odd")
+    assert (summary.rows, summary.failed) == (1, 1)
+    assert rows(tmp_path / "out")[0]["id"] == "caf\\udce9.mp4"
+
+
+# --- going on ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_there_is_not_computed_again(batch, videos, tmp_path):
+    paths = sorted(videos.glob("0*.mp4"))
+    summary, said = batch([*paths[:8], *paths[:2]])
+    assert (summary.rows, summary.skipped, summary.left) == (10, 2, 0) and "2 rows repeat an id" in said
+    with pytest.raises(SpecError, match="resume"):
+        batch(paths)
+    summary, said = batch(paths[3:], resume=True)
+    assert summary.skipped == 5 and summary.ok + summary.failed == 12
+    assert "12 videos are new, 3 are gone" in said
+    assert sorted(computed(tmp_path / "log")) == [path.name for path in paths]
+    assert [row["id"] for row in rows(tmp_path / "out")] == [*map(str, paths)]
+    summary, said = batch(paths, resume=True)
+    assert (summary.ok, summary.failed, summary.skipped) == (0, 0, 20) and summary.errors
+    summary, said = batch(paths, resume=True, retry_failed=True)
+    assert (summary.ok, summary.failed, summary.skipped) == (0, 5, 15) and "5 failed rows are tried again" in said
+    assert len(rows(tmp_path / "out")) == 20
+
+
+def test_a_folder_of_another_run_is_refused(batch, videos, tmp_path):
+    paths = sorted(videos.glob("0*.mp4"))[:2]
+    batch(paths)
+    model = brightness()
+    with torch.no_grad():
+        model.scale += 1
+    log = tmp_path / "log"
+    for other, what in (
+        (Hooked(log, model), "weights_digest"),
+        (Hooked(log, views="fast"), "preprocessing_digest"),
+        (Hooked(log, task="embed"), "task"),
+        (Hooked(log, top_k=1), "top_k"),
+    ):
+        with pytest.raises(SpecError, match=what):
+            batch(paths, model=other, resume=True)
+    (part,) = (tmp_path / "out" / "parts").iterdir()
+    table = pq.read_table(part)
+    foreign = table.set_column(table.schema.get_field_index("weights_digest"), "weights_digest", pa.array(["x"] * 2))
+    pq.write_table(foreign, part)
+    with pytest.raises(BatchError, match="another weights_digest"):
+        batch(paths, resume=True)
+    part.write_bytes(b"PAR1")
+    with pytest.raises(BatchError, match=r"cannot be read.*remove it"):
+        batch(paths, resume=True)
+
+
+def test_two_runs_do_not_share_a_folder(batch, videos, tmp_path):
+    with folder.Folder(tmp_path / "out").ours(), pytest.raises(SpecError, match="another run"):
+        batch(videos)
+
+
+def test_rows_that_do_not_add_up_are_an_error(batch, videos, tmp_path, monkeypatch):
+    paths = sorted(videos.glob("0*.mp4"))
+    kept = parts.Parts.add
+    for wrong, what in (
+        (lambda self, row: None if row["id"].endswith("00003-230.mp4") else kept(self, row), "1 have no row"),
+        (lambda self, row: [kept(self, row), kept(self, row)], "20 have several"),
+        (lambda self, row: kept(self, row | {"id": row["id"] + "x"}), "20 rows are of no video"),
+    ):
+        monkeypatch.setattr(parts.Parts, "add", wrong)
+        with pytest.raises(BatchError, match=what):
+            batch(paths, what)
+
+
+def test_a_run_with_too_many_errors_stops_and_keeps_what_it_did(batch, videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "FIRST", 10)
+    bad = sorted(p for kind in KINDS for p in videos.glob(f"*-{kind}.mp4"))
+    good = sorted(videos.glob("*0.mp4"))
+    with pytest.raises(BatchError, match=r"max_error_rate=0\.4"):
+        batch([*bad, *good], max_error_rate=0.4)
+    assert len(rows(tmp_path / "out")) == 10
+    summary, _ = batch([*bad, *good], resume=True, max_error_rate=0.4)
+    assert summary.ok == 10 and len(rows(tmp_path / "out")) == 20
+
+
+def test_a_full_disk_and_a_stop_lose_nothing(batch, inline, videos, tmp_path, monkeypatch):
+    import signal
+
+    monkeypatch.setattr(
+        run, "run_local", lambda *given: inline(*given, fails=lambda n: n == 6 and signal.raise_signal(signal.SIGTERM))
+    )
+    summary, said = batch(videos, part_rows=4)
+    assert summary.stopped == signal.SIGTERM and summary.left == 13 and "13 left" in said
+    assert len(rows(tmp_path / "out")) == 7
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "run_local", inline)
+    with monkeypatch.context() as patch:
+        patch.setattr(arrow.arrow().parquet, "write_table", full)
+        with pytest.raises(BatchError, match="No space left"):
+            batch(videos, part_rows=4, resume=True)
+    assert [p.suffix for p in (tmp_path / "out" / "parts").iterdir()] == [".parquet"] * 2
+    summary, _ = batch(videos, resume=True)
+    assert summary.skipped == 7 and len(rows(tmp_path / "out")) == 20
+
+
+# --- the command line, and what may be missing ------------------------------------------------------------------------
+
+
+def test_the_exit_code_says_how_it_went(inline, videos, tmp_path):
+    def zoo_batch(*arguments):
+        result = CliRunner().invoke(commands, ["batch", *map(str, arguments)])
+        return result.exit_code, result.output
+
+    good = sorted(videos.glob("*0.mp4"))[:3]
+    code, said = zoo_batch(*good, "-o", tmp_path / "good")
+    assert code == 0 and "3 ok, 0 failed, 0 skipped, of 3 rows" in said
+    code, said = zoo_batch(videos, "-o", tmp_path / "some", "--task", "embed")
+    assert code == 3 and "15 ok, 5 failed" in said and "VideoOpenError" in said
+    assert "embedding" in pq.read_table(tmp_path / "some" / "parts").schema.names
+    code, said = zoo_batch(videos, "-o", tmp_path / "some", "--task", "embed", "--resume")
+    assert code == 3 and "20 skipped" in said
+    code, said = zoo_batch(videos, "-o", tmp_path / "rate", "--max-error-rate", "0.1")
+    assert code == 1 and "max_error_rate" in said
+    assert zoo_batch(videos, "-o", tmp_path / "some")[0] == 2
+    assert zoo_batch(tmp_path / "nothing", "-o", tmp_path / "none")[0] == 2
+
+
+def test_without_pyarrow_or_ray_the_error_says_what_to_install(batch, videos, monkeypatch):
+    for missing, engine, extra in (("ray", "ray", "ray"), ("pyarrow", "local", "batch")):
+        monkeypatch.setitem(sys.modules, missing, None)
+        with pytest.raises(zoo.ZooError, match=rf"pip install 'video-zoo\[{extra}\]'"):
+            batch(videos, missing, engine=engine)
+
+
+def test_ray_is_not_given_every_slot():
+    class Work:
+        workers, threads, count = None, 2, 100
+
+    predictor = zoo.VideoPredictor(brightness(), device="cpu")
+    assert ray._shares({"CPU": 8.0}, predictor, Work) == (3, 2, 0)
+    Work.workers = 4
+    with pytest.raises(SpecError, match="at most 3 workers"):
+        ray._shares({"CPU": 8.0}, predictor, Work)
+    gpu = zoo.VideoPredictor(brightness())
+    Work.workers = None
+    assert ray._shares({"CPU": 16.0, "GPU": 4.0}, gpu, Work) == (4, 2, 1)

@@ -1,0 +1,48 @@
+"""Training works for someone: encoded videos of four camera motions, a tiny network of each family, a few minutes.
+
+Run by name: `pytest -m slow tests/test_finetuning.py -s` prints what each has come to.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import zoo
+
+pytestmark = pytest.mark.slow
+MOTIONS = ("pan_left", "pan_right", "zoom_in", "zoom_out")
+EACH = 60  # videos of each, a quarter of which is held back
+LEAST = 90.0  # percent of the videos that were held back
+
+FROM_SCRATCH = {
+    "r2plus1d_tiny": {"lr": 3e-3, "steps": 300},
+    "convgru_tiny": {"lr": 3e-3, "steps": 300},
+    "videomae_tiny": {"lr": 1e-3, "steps": 500},
+    "tsm_tiny": {"lr": 3e-3, "steps": 400},
+}
+FROM_WEIGHTS = {"r2plus1d_tiny.camera_motion": {"lr": 1e-3, "steps": 40}}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("videos")
+    for c, label in enumerate(MOTIONS):
+        (root / label).mkdir()
+        for i in range(EACH):
+            options = {"seed": 1000 * c + i, "duration_s": 1.5, "fps": 16, "size": (72, 96)}
+            clip = zoo.synth.generate(label, distract=False, **options)
+            zoo.video.write_video(root / label / f"{i}.mp4", clip.frames.numpy(), fps=16)
+    return root
+
+
+@pytest.mark.parametrize("model", [*FROM_SCRATCH, *FROM_WEIGHTS])
+def test_a_tiny_network_of_each_family_learns(videos, tmp_path, model):
+    given = {"flip_labels": {"pan_left": "pan_right"}, "crop_scale": (0.6, 1.0), "val_fraction": 0.25, "workers": 1}
+    given |= {"license": "apache-2.0", "validate_every": 100, **(FROM_SCRATCH | FROM_WEIGHTS)[model]}
+    trained = zoo.train(model, videos, tmp_path, threads=1, **given)
+    again = zoo.evaluate(f"local-dir:{trained.model}", videos, workers=1)
+    print(model, given["steps"], "steps:", trained.metrics, "on all videos:", again.accuracy())
+    assert trained.metrics["top1"] > LEAST
+    assert again.accuracy() > LEAST

@@ -1,0 +1,78 @@
+"""Data that are drawn as they are read: always the same to measure on, always new to train on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import training
+
+import zoo
+from zoo.data import check, read_listing, split
+from zoo.errors import DataError
+from zoo.synth import scene
+from zoo.synth.camera import view_points
+from zoo.train.augment import recipe_of
+from zoo.train.clips import Clips, loader
+from zoo.train.sampler import Course, Share
+from zoo.train.settings import Settings
+
+PROTOCOL = zoo.Preprocessing(num_frames=4, fps=8, resize=(20, 20))
+
+
+def test_generated_videos_are_new_in_each_epoch_and_the_same_wherever_they_are_drawn():
+    listing = read_listing("synth:camera_motion:18")
+    assert Counter(sample.label for sample in listing.samples) == dict.fromkeys(zoo.synth.LABELS, 2)
+    assert check(listing, *split(listing, "", 0.5, 0)).unreadable == {}
+    fixed = {"random_resized_crop": False, "temporal_jitter": False}
+    settings = Settings(model="m", data="d", out="o", batch_size=2, **fixed)
+    labels = tuple(sorted(zoo.synth.LABELS))
+    clips = Clips(listing.samples, labels, recipe_of(PROTOCOL, settings, labels))
+    course = Course(18, 2, 1, 0)
+    shown = [batch.clips for batch in loader(clips, Share(course, range(0, 18, 9)), workers=0, pin=False)]
+    again = [batch.clips for batch in loader(clips, Share(course, range(0, 18, 9)), workers=1, pin=False)]
+    assert torch.equal(torch.stack(shown), torch.stack(again))
+    pan = next(sample for sample in listing.samples if sample.label == "pan_left")
+    first, other = (recipe_of(PROTOCOL, settings, labels).clips(pan, [key])[0] for key in (1, 2))
+    assert not torch.equal(first, other)
+    assert torch.equal(drawn(pan.open()), drawn(pan.open()))
+    assert pan.open().duration_s >= 1
+
+
+def drawn(footage):
+    frames = footage.frames(range(3), zoo.Preprocessing(num_frames=3, resize=24, crop=20))
+    return torch.stack([torch.from_numpy(frame.data) for frame in frames])
+
+
+def test_generated_videos_that_cannot_be_say_how_to_ask():
+    for source in ("synth:camera_motion", "synth:dogs:5", "synth:camera_motion:0", "synth:camera_motion:1e9"):
+        with pytest.raises(DataError, match="synth:camera_motion:N"):
+            read_listing(source)
+
+
+def test_what_is_nearer_passes_by_faster_and_stands_when_the_camera_does():
+    still, end = np.zeros(2), np.array([0.0, 0.1])
+    for x, pixels in ((still, 0), (end, -10), (-end, 10)):
+        path = zoo.synth.Path(x, still, still, still)
+        points = view_points(path, (64, 100), view=100.0, aspect=1.0)
+        black, white = torch.zeros(2, 3, 64, 100), torch.ones(3, 300, 300)
+        first, last = scene.add_layer(np.random.default_rng(3), black, points, white)[:, 0]
+        assert 0.02 < float(first.mean()) < 0.7
+        fits = {by: float((first.roll(by, 1) - last)[:, 15:-15].abs().mean()) for by in range(-14, 15)}
+        assert min(fits, key=fits.__getitem__) == pixels
+
+
+def test_the_recipe_of_camera_motion_trains_measures_and_calibrates(tmp_path):
+    small = {"model_options": {"widths": [4, 6]}, "batch_size": 4, "steps": 2, "workers": 0, "threads": 0}
+    small |= {"val": "synth:camera_motion:9", "tell": training.quietly}
+    recipe = Path(__file__).parent.parent / "tools" / "camera_motion.toml"
+    trained = zoo.train("r2plus1d_tiny", "synth:camera_motion:18", tmp_path, config=recipe, **small)
+    model = zoo.create(f"local-dir:{trained.model}")
+    assert sorted(model.labels) == sorted(zoo.synth.LABELS)
+    assert model.preprocessing.temperature != 1
+    again = zoo.evaluate(model, "synth:camera_motion:9", workers=0)
+    assert again.accuracy() == pytest.approx(trained.metrics["top1"])
+    assert again.scores.loss() == pytest.approx(trained.metrics["loss"], abs=1e-5)

@@ -1,0 +1,170 @@
+"""Trainings as processes of their own: killed, stopped, on two processes, sharded."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import training
+
+import zoo
+from zoo.train.log import read_log
+from zoo.train.settings import Settings
+
+pytestmark = pytest.mark.slow
+STEPS = 20
+# What two processes can agree on: norms with fixed statistics; dropout is drawn by each for itself.
+EQUAL = {"freeze_bn": True, "model_options": {"widths": [4, 6], "dropout": 0.0}, "steps": STEPS, "threads": 1}
+CHANCE = {"mixup": 0.4, "cutmix": 0.4, "speed_jitter": 0.2, "repeats": 2, "batch_size": 8, "rand_augment": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return training.class_folders(tmp_path_factory.mktemp("videos"))
+
+
+def written(data: Path, root: Path, **changes: Any) -> Path:
+    """A file of settings of a training into `root`/out."""
+    root.mkdir(parents=True, exist_ok=True)
+    file = root / "settings.toml"
+    file.write_text(Settings(**training.settings(data, root / "out", **changes)).to_toml())
+    return file
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
+
+
+def trained(data: Path, root: Path, processes: int, **changes: Any) -> str:
+    """Run a watched training to its end; gives what it said."""
+    return finish(training.start(written(data, root, **changes), processes=processes, watched=root))
+
+
+def wait_for_step(root: Path, step: int, process: subprocess.Popen[str]) -> None:
+    while not any(row["step"] >= step for row in read_log(root / "out")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def seen(root: Path) -> dict[int, tuple[Any, ...]]:
+    """{step: (learning rate, clips, labels)} over all processes, in the order of the step."""
+    rows = [json.loads(line) for file in root.glob("steps-*.jsonl") for line in file.read_text().splitlines()]
+    steps: dict[int, tuple[Any, ...]] = {}
+    for step in sorted({row["step"] for row in rows}):
+        parts = {row["first"]: row for row in rows if row["step"] == step}
+        (rate,) = {row["lr"] for row in parts.values()}
+        together = [parts[first] for first in sorted(parts)]
+        clips = [clip for part in together for clip in part["clips"]]
+        steps[step] = rate, clips, [label for part in together for label in part["labels"]]
+    return steps
+
+
+def result(root: Path) -> zoo.VideoModel:
+    return zoo.create(f"local-dir:{root / 'out' / 'model'}")
+
+
+@pytest.fixture(scope="module")
+def alone(folder, tmp_path_factory) -> Path:
+    """One process, from beginning to end."""
+    root = tmp_path_factory.mktemp("alone")
+    trained(folder, root, 0, **EQUAL, **CHANCE)
+    return root
+
+
+@pytest.fixture(scope="module")
+def both(folder, tmp_path_factory) -> Path:
+    """The same on two processes."""
+    root = tmp_path_factory.mktemp("both")
+    trained(folder, root, 2, **EQUAL, **CHANCE)
+    return root
+
+
+def test_killed_at_any_step_it_goes_on_to_the_same_bits(folder, tmp_path):
+    """With dropout, moving statistics, an average and workers that decode."""
+    moving = {"ema": 0.9, "workers": 1, "checkpoint_every": 3, "log_every": 1, "threads": 1, "steps": 16, **CHANCE}
+    finish(training.start(written(folder, tmp_path / "whole", **moving)))
+    file = written(folder, tmp_path / "killed", **moving)
+    chance = random.SystemRandom()
+    for least in (1, 7):
+        step = chance.randrange(least, least + 6)
+        process = training.start(file)
+        wait_for_step(tmp_path / "killed", step, process)
+        time.sleep(chance.random() * 0.1)
+        process.kill()
+        process.communicate()
+        print(f"killed after step {step}")
+    said = finish(training.start(file))
+    assert "exactly" in said
+    training.same_bits(tmp_path / "whole" / "out", tmp_path / "killed" / "out", 16)
+    results = [(tmp_path / name / "out" / "model" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert results[0] == results[1]
+
+
+def test_two_processes_see_the_same_clips_and_learn_the_same(alone, both):
+    assert seen(alone) == seen(both)
+    assert len(seen(alone)) == STEPS
+    assert all((both / f"steps-{rank}.jsonl").stat().st_size for rank in (0, 1))
+    one, two = (torch.load(root / "gradient.pt", weights_only=True) for root in (alone, both))
+    assert one.keys() == two.keys()
+    first, second = (torch.cat([gradient.double().flatten() for gradient in found.values()]) for found in (one, two))
+    assert float((first - second).norm() / first.norm()) <= 1e-6
+    state = result(both).state_dict()
+    worst = max(float((tensor - state[name]).abs().max()) for name, tensor in result(alone).state_dict().items())
+    assert worst <= 1e-5
+    tops = [json.loads((root / "out" / "evaluation.json").read_text())["video"]["top1"] for root in (alone, both)]
+    assert abs(tops[0] - tops[1]) <= 1
+
+
+def test_batch_norms_of_several_processes_are_spoken_of(folder, tmp_path):
+    said = trained(folder, tmp_path, 2, steps=1)
+    assert "batch norms count the clips of each process alone" in said
+
+
+def test_sharded_weights_learn_what_whole_ones_do(folder, alone, tmp_path):
+    file = {**EQUAL, **CHANCE, "parallel": "fsdp", "ema": 0.5, "steps": STEPS}
+    trained(folder, tmp_path / "fsdp", 2, **file)
+    trained(folder, tmp_path / "ddp", 2, **file | {"parallel": "ddp"})
+    assert seen(tmp_path / "fsdp") == seen(alone)
+    state = result(tmp_path / "fsdp").state_dict()
+    for name, tensor in result(tmp_path / "ddp").state_dict().items():
+        assert torch.allclose(tensor, state[name], rtol=0, atol=1e-5), name
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_stopped_on_two_processes_it_goes_on_with_one(folder, alone, tmp_path, parallel):
+    file = written(folder, tmp_path, **EQUAL, **CHANCE, log_every=1, parallel=parallel)
+    process = training.start(file, processes=2, watched=tmp_path)
+    wait_for_step(tmp_path, random.SystemRandom().randrange(2, 10), process)
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=120)
+    before = max(seen(tmp_path))
+    assert before < STEPS - 1
+    said = finish(training.start(file, watched=tmp_path))
+    assert "not bit for bit, as these differ: world 2 -> 1" in said
+    assert f"step {before + 1} of {STEPS}" in said
+    assert seen(tmp_path) == seen(alone)
+    state = result(tmp_path).state_dict()
+    for name, tensor in result(alone).state_dict().items():
+        assert torch.allclose(tensor, state[name], rtol=0, atol=1e-5), name
+
+
+def test_sigterm_ends_one_process_after_its_step_with_all_saved(folder, tmp_path):
+    file = written(folder, tmp_path, steps=200, log_every=1, workers=1)
+    process = training.start(file)
+    wait_for_step(tmp_path, 3, process)
+    process.terminate()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    step = int(said.partition("stopped after step ")[2].partition(";")[0])
+    assert (tmp_path / "out" / "checkpoints" / f"step_{step:08d}" / "training.json").is_file()
+    assert not (tmp_path / "out" / "model").exists()

@@ -1,0 +1,173 @@
+"""The folder of a run: what was run, the list of videos, the parts of the table, and its errors once more.
+
+run.json        model, digests, options: what every row depends on
+input.parquet   the list as it was when the run began: id, path, and the columns that are kept
+parts/          the table; `pyarrow.parquet.read_table("OUT/parts")` reads it
+errors.csv      its failed rows
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.bulk.arrow import FAILED, OK, arrow
+from zoo.bulk.parts import PARTS, write
+from zoo.errors import BatchError, SpecError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from zoo.bulk.predictor import VideoPredictor
+
+Keys = NDArray[np.uint64]
+ERRORS = ("id", "path", "error_type", "error_message", "attempts")
+DIGESTS = ("weights_digest", "preprocessing_digest")
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the parts hold. keys: of the ids, in order. counts: rows by their type of error, "ok" for those without."""
+
+    keys: Keys
+    counts: Counter[str]
+
+    @property
+    def failed(self) -> int:
+        return self.counts.total() - self.counts[OK]
+
+
+class Folder:
+    """The folder of a run, whether it is there already or not."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser().absolute()  # processes elsewhere write into it
+        self.parts, self.inputs = self.path / "parts", self.path / "input.parquet"
+        self.token = self.path / ".run"
+        self._run, self._errors = self.path / "run.json", self.path / "errors.csv"
+
+    @contextmanager
+    def ours(self) -> Iterator[None]:
+        """Made, and kept from other runs meanwhile. Raises SpecError where one is under way.
+
+        The token tells workers on other machines that outlived their run from those of this one.
+        """
+        try:
+            self.parts.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SpecError(f"{self.path} cannot be written: {error.strerror}", hint="give another folder") from error
+        with (self.path / ".lock").open("w") as lock, ExitStack() as end:
+            try:
+                import fcntl
+
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except ImportError:  # Windows
+                pass
+            except OSError as error:
+                raise SpecError(f"another run is writing {self.path}", hint="wait for it, or stop it") from error
+            self.token.write_text(uuid.uuid4().hex)
+            end.callback(self.token.unlink, missing_ok=True)
+            yield
+
+    def begin(self, predictor: VideoPredictor, *, resume: bool) -> None:
+        """Write down what is run; or, where something was, hold this run to it. Raises SpecError."""
+        run = asdict(predictor.identity) | predictor.options()
+        if not any(self.parts.glob(PARTS)):
+            _replace(self._run, json.dumps(run, indent=2) + "\n")
+            return
+        if not resume:
+            hint = "resume goes on with it (--resume); else give another folder"
+            raise SpecError(f"{self.path} holds the results of a run already", hint=hint)
+        try:
+            before = json.loads(self._run.read_text())
+        except (OSError, ValueError) as error:
+            raise SpecError(f"{self._run} cannot be read: {error}", hint="give another folder") from error
+        changed = [name for name in run if before.get(name) != run[name] and name not in ("model", "weights")]
+        if changed:
+            was, now = (f"{of.get('model')} with {changed[0]} {of.get(changed[0])!s:.12}" for of in (before, run))
+            raise SpecError(f"{self.path} holds results of {was}, this run is {now}", hint="give another folder")
+
+    def forget_failed(self) -> int:
+        """Take failed rows out of the table, so that they are tried again. How many there were."""
+        pa, count = arrow(), 0
+        for path in self._paths():
+            table = self._read(path)
+            kept = table.filter(pa.compute.equal(table["status"], OK))
+            count += len(table) - len(kept)
+            if not len(kept):
+                path.unlink()
+            elif len(kept) < len(table):
+                write(kept, path)
+        return count
+
+    def table(self, predictor: VideoPredictor) -> Table:
+        """What is in the parts. Raises BatchError for a part that is damaged or of another run."""
+        identity, keys, counts = predictor.identity, [np.empty(0, np.uint64)], Counter[str]()
+        for path in self._paths():
+            table = self._read(path, ["id", "error_type", *DIGESTS])
+            for name in DIGESTS:
+                if set(table[name].unique().to_pylist()) - {getattr(identity, name)}:
+                    raise BatchError(f"{path} has rows with another {name}", hint="take it out of the folder")
+            keys.append(np.fromiter(map(key, table["id"].to_pylist()), np.uint64, len(table)))
+            counts.update(kind or OK for kind in table["error_type"].to_pylist())
+        return Table(np.sort(np.concatenate(keys)), counts)
+
+    def write_errors(self) -> None:
+        """Write the failed rows of the table, as CSV."""
+        pa, new = arrow(), self._errors.with_name(".errors.csv")
+        with new.open("w", newline="", encoding="utf-8") as stream:
+            lines = csv.writer(stream)
+            lines.writerow(ERRORS)
+            for path in self._paths():
+                table = self._read(path, [*ERRORS, "status"])
+                failed = table.filter(pa.compute.equal(table["status"], FAILED))
+                lines.writerows([row[name] for name in ERRORS] for row in failed.to_pylist())
+        new.replace(self._errors)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.parts.glob(PARTS))
+
+    def _read(self, path: Path, columns: list[str] | None = None) -> pa.Table:
+        pa = arrow()
+        try:
+            return pa.parquet.ParquetFile(path).read(columns)
+        except (OSError, pa.ArrowException) as error:
+            hint = "remove it and run again with resume: its rows are then computed again"
+            raise BatchError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}", hint=hint) from error
+
+
+def key(id: str) -> int:
+    """64 bits of an id: millions of them are small, and two ids share one only once in a billion lists of a million."""
+    return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "little")
+
+
+def check_rows(wanted: Keys, table: Table, before: Keys) -> None:
+    """Raise BatchError unless the table has each wanted row once, and else only what it had before."""
+    found, counts = np.unique(table.keys, return_counts=True)
+    missing = len(np.setdiff1d(wanted, found, assume_unique=True))
+    strange = len(np.setdiff1d(found, np.union1d(wanted, before), assume_unique=True))
+    twice = int((counts > 1).sum())
+    if missing or strange or twice:
+        raise BatchError(
+            f"rows do not add up: of {len(wanted)} videos {missing} have no row, {twice} have several, "
+            f"and {strange} rows are of no video of the list",
+            hint="run again with resume; if it stays so, tell the authors of zoo",
+        )
+
+
+def _replace(path: Path, content: str) -> None:
+    new: Any = path.with_name(f".{path.name}")
+    new.write_text(content)
+    new.replace(path)
