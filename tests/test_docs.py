@@ -25,6 +25,7 @@ SHELL = re.findall(r"(?:<!-- ci: (\w+) -->\n)?```bash\n(.*?)```", README, re.DOT
 (COMMANDS,) = (code for _, code in SHELL if "zoo predict" in code)
 (TRAINING,) = (code for _, code in SHELL if "zoo train" in code)
 (EVALUATION,) = (code for _, code in SHELL if "zoo evaluate" in code)
+(BULK,) = (code for _, code in SHELL if "zoo batch" in code)
 
 
 def test_tables_and_references_are_what_the_tool_writes():
@@ -81,16 +82,33 @@ def test_the_training_and_evaluation_of_the_readme_run(tmp_path):
     assert sorted(p.parent.name for p in tmp_path.glob("runs/*/model")) == ["first", "second", "third"]
 
 
+@pytest.mark.slow
+def test_the_bulk_prediction_of_the_readme_runs(tmp_path):
+    """Every line as it stands, but for the extra, which tests need anyway."""
+    clip = zoo.synth.generate("pan_left", seed=2, duration_s=1, fps=12, size=(64, 80))
+    (tmp_path / "videos").mkdir()
+    for name in "ab":
+        zoo.video.write_video(tmp_path / "videos" / f"{name}.mp4", clip.frames, fps=12)
+    (tmp_path / "clips.csv").write_text("path\nvideos/a.mp4\nvideos/b.mp4\n")
+    extra, *lines = BULK.splitlines()
+    assert extra == "pip install 'video-zoo[batch]'"
+    for line in lines:
+        command = [sys.executable, "-m", *shlex.split(line, comments=True)]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert all(list((tmp_path / out / "parts").glob("*.parquet")) for out in ("out", "features"))
+
+
 def test_every_block_of_the_readme_is_run():
     """In here, by .ci/run in a fresh environment, or, where the lines are the guide's too, by tests/test_guide.py."""
-    assert {kind for kind, _ in BLOCKS} == {"python", "bash"}
+    assert {kind for kind, _ in BLOCKS} == {"python", "bash", "text"}  # text: Spark, which is not here
     guide = (ROOT / "plugins" / "README.md").read_text()
     in_the_guide = {line for code in re.findall(r"```bash\n(.*?)```", guide, re.DOTALL) for line in code.splitlines()}
     for mark, code in SHELL:
         if mark:
             assert re.search(rf"^readme {mark}$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
             assert len(code.splitlines()) == 1  # as many as .ci/run takes
-        elif code not in (COMMANDS, TRAINING, EVALUATION):
+        elif code not in (COMMANDS, TRAINING, EVALUATION, BULK):
             assert set(code.splitlines()) <= in_the_guide, code
 
 

@@ -65,6 +65,7 @@ def test_what_is_nearer_passes_by_faster_and_stands_when_the_camera_does():
         assert min(fits, key=fits.__getitem__) == pixels
 
 
+@pytest.mark.slow
 def test_the_recipe_of_camera_motion_trains_measures_and_calibrates(tmp_path):
     small = {"model_options": {"widths": [4, 6]}, "batch_size": 4, "steps": 2, "workers": 0, "threads": 0}
     small |= {"val": "synth:camera_motion:9", "tell": training.quietly}
