@@ -215,6 +215,8 @@ class Metric(Data):
     def __post_init__(self) -> None:
         self._require(self.origin in ORIGINS, "origin", "one of " + ", ".join(ORIGINS))
         self._require(self.level in LEVELS, "level", "one of " + ", ".join(LEVELS))
+        self._require_type(str, "text", "name", "dataset", "by", "split", "views", "url")
+        self._require(is_number(self.value), "value", "a finite number")
         self._require(bool(self.by), "by", "the command that measures it, or the source that states it")
 
 

@@ -88,7 +88,13 @@ _TINY = tuple(
 )
 
 _MODELS = (
-    zoo.ModelSpec(name="*", resolver="zoo_timm.index:resolve", lister="zoo_timm.index:names", family="timm"),
+    zoo.ModelSpec(
+        name="*",
+        resolver="zoo_timm.index:resolve",
+        lister="zoo_timm.index:names",
+        family="timm",
+        license="Apache-2.0",
+    ),
     _spec(
         "tsn_resnet50",
         "TSN: a ResNet-50 on every frame, whose answers are averaged; the order of frames does not matter.",

@@ -10,9 +10,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 from zoo import registry
 from zoo.cards import card
@@ -23,8 +23,9 @@ from zoo.gallery.rows import Row, file_of, row_of
 from zoo.spec import ModelSpec, Weights
 
 
-class Gallery(NamedTuple):
-    """index: the page to open. n_models: architectures, each with a page of its own. n_rows: those and their weights."""
+@dataclass(frozen=True)
+class Gallery:
+    """index: the page to open. n_models: architectures, each with a page. n_rows: those and their weights."""
 
     index: Path
     n_models: int
@@ -79,21 +80,27 @@ def _refuse(target: Path) -> None:
         raise SpecError(f"{target} is there, and is no gallery", hint="give a new or empty folder")
 
 
-def _write(folder: Path, names: Sequence[str]) -> Iterator[Row]:
+def _write(folder: Path, names: Sequence[str]) -> list[Row]:
     """The page of one architecture and its weights; a row for each name."""
-    cards = []
+    known = [*_known(names)]
+    if known:
+        architecture = known[0][1].full_name
+        described = [found for found in known if found[2]] or known
+        cards = [
+            (name, card(spec, weights, cost=cost, counted=_is_registered(spec)))
+            for name, spec, weights, cost in described
+        ]
+        (folder / file_of(architecture)).write_text(model_page(architecture, cards), encoding="utf-8")
+    return [row_of(*found) for found in known]
+
+
+def _known(names: Sequence[str]) -> Iterator[tuple[str, ModelSpec, Weights | None, Cost | None]]:
     for name in names:
         try:
             spec, weights = registry.default.find(name)
         except ZooError:
             continue  # a namespace lists more than it resolves
-        cost = _cost(spec, weights)
-        if weights or len(names) == 1:
-            cards.append((name, card(spec, weights, cost=cost, counted=_is_registered(spec))))
-        yield row_of(name, spec, weights, cost)
-    if cards:
-        architecture = names[0].partition(".")[0]
-        (folder / file_of(architecture)).write_text(model_page(architecture, cards), encoding="utf-8")
+        yield name, spec, weights, _cost(spec, weights)
 
 
 def _is_registered(spec: ModelSpec) -> bool:

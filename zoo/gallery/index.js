@@ -3,10 +3,10 @@ const rows = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const CHOICES = ["family", "task", "license", "plugin"];
 const SWITCHES = ["pretrained", "commercial", "streaming"];
-const COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#999999"];
+const COLORS = 7; // classes c0 to c6 of the style
 const PAGE = 200;
 const families = [...new Set(rows.map((row) => row.family))].sort();
-const color = (family) => COLORS[Math.min(families.indexOf(family), COLORS.length - 1)];
+const color = (family) => `c${Math.min(families.indexOf(family), COLORS - 1)}`;
 let sort = { key: "name", down: false };
 let shown = PAGE;
 
@@ -77,7 +77,7 @@ function table(list) {
     add(cell, "a", row.name, { href: row.page });
     add(cell, "small", row.about);
     const family = add(line, "td", undefined, { class: "family" });
-    add(add(family, "svg", undefined, { viewBox: "0 0 10 10" }), "circle", undefined, { cx: 5, cy: 5, r: 5, fill: color(row.family) });
+    add(add(family, "svg", undefined, { viewBox: "0 0 10 10" }), "circle", undefined, { cx: 5, cy: 5, r: 5, class: color(row.family) });
     add(family, "span", row.family);
     add(line, "td", short(row.params), { class: "number", "data-name": "parameters" });
     add(line, "td", row.gflops === null ? "" : `${+row.gflops.toPrecision(3)}`, { class: "number", "data-name": "GFLOPs" });
@@ -93,7 +93,7 @@ function plot(list) {
   const svg = $("plot");
   const width = Math.max(svg.parentElement.clientWidth, 280);
   const height = 360;
-  const [left, right, top, bottom] = [44, 12, 12, 34];
+  const [left, right, top, bottom] = [44, 20, 34, 52];
   const dataset = $("dataset").value;
   const cost = $("cost").value;
   const points = list.filter((row) => row[cost] > 0 && on(row, dataset)).map((row) => [row[cost], on(row, dataset)[1], row]);
@@ -125,10 +125,13 @@ function plot(list) {
       add(svg, "text", text, { x: px(log), y: height - bottom + 18, "text-anchor": "middle" });
     }
   }
+  add(svg, "text", "top-1, %", { x: 12, y: 20 });
+  const unit = $("cost").selectedOptions[0].textContent;
+  add(svg, "text", unit, { x: (left + width - right) / 2, y: height - 12, "text-anchor": "middle" });
   for (const [x, y, row] of points.sort((a, b) => a[0] - b[0])) {
     const link = add(svg, "a", undefined, { href: row.page, "aria-label": `${row.name}, ${y} percent` });
     add(link, "circle", undefined, { cx: px(Math.log10(x)), cy: py(y), r: 14, fill: "transparent" }); // easy to hit
-    add(link, "circle", undefined, { cx: px(Math.log10(x)), cy: py(y), r: 6, fill: color(row.family), class: "point" });
+    add(link, "circle", undefined, { cx: px(Math.log10(x)), cy: py(y), r: 6, class: `point ${color(row.family)}` });
     const show = () => tip(row, x, y, px(Math.log10(x)) / width, py(y) / height);
     link.addEventListener("pointerenter", show);
     link.addEventListener("focus", show);
@@ -138,7 +141,7 @@ function plot(list) {
   const legend = $("legend");
   legend.replaceChildren();
   for (const family of families.filter((name) => points.some(([, , row]) => row.family === name))) {
-    add(add(legend, "svg", undefined, { viewBox: "0 0 10 10" }), "circle", undefined, { cx: 5, cy: 5, r: 5, fill: color(family) });
+    add(add(legend, "svg", undefined, { viewBox: "0 0 10 10" }), "circle", undefined, { cx: 5, cy: 5, r: 5, class: color(family) });
     add(legend, "span", family);
   }
 }
@@ -181,7 +184,8 @@ function recall() {
 
 function update() {
   const list = ordered(found());
-  $("count").textContent = list.length === rows.length ? `${rows.length} names` : `${list.length} of ${rows.length} names`;
+  const all = rows.length.toLocaleString("en");
+  $("count").textContent = list.length === rows.length ? `${all} names` : `${list.length.toLocaleString("en")} of ${all} names`;
   for (const button of document.querySelectorAll("[data-sort]")) {
     const now = button.dataset.sort === sort.key;
     button.parentElement.setAttribute("aria-sort", now ? (sort.down ? "descending" : "ascending") : "none");

@@ -25,7 +25,7 @@ _markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 def index_page(rows: Sequence[Row]) -> str:
     """Search, filters, the plot and the table. The data are in the page, as JSON in which nothing ends a script."""
-    data = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(rows, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     choices = "".join(
         f'<label>{title}<select id="{key}"><option value="">any</option></select></label>' for key, title in FILTERS
     )
@@ -47,13 +47,15 @@ def index_page(rows: Sequence[Row]) -> str:
 </form>
 <section id="chart" aria-labelledby="chart-title"><h2 id="chart-title">Cost and accuracy</h2>
 <p class="row"><label>Data<select id="dataset"></select></label>
-<label>Cost<select id="cost"><option value="gflops">GFLOPs of one clip</option><option value="params">parameters</option>
-</select></label></p>
-<div class="plot"><svg id="plot" role="img" aria-label="Top-1 accuracy against cost"></svg><div id="tip" hidden></div></div>
+<label>Cost<select id="cost"><option value="gflops">GFLOPs of one clip</option>
+<option value="params">parameters</option></select></label></p>
+<div class="plot"><svg id="plot" role="group" aria-label="Top-1 accuracy against cost"></svg>
+<div id="tip" role="status" hidden></div></div>
 <p id="legend" class="soft"></p>
 <p class="soft">Top-1 accuracy at video level, in percent, as published or measured; see each model's page for by whom.
 GFLOPs are multiply-adds of one clip; the protocol may run many.</p></section>
-<section><h2>Models</h2><div class="scroll"><table id="models"><thead><tr>{head}</tr></thead><tbody></tbody></table></div>
+<section><h2>Models</h2>
+<div class="scroll"><table id="models"><thead><tr>{head}</tr></thead><tbody></tbody></table></div>
 <button id="more" type="button" hidden></button></section>
 <script type="application/json" id="data">{data}</script>"""
     return _page("Video models", body, INDEX_SCRIPT)
