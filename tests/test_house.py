@@ -29,7 +29,7 @@ LAYERS = [
     ["factory"],
     ["cost"],
     ["tasks", "convert", "data"],
-    ["streaming", "evaluate"],
+    ["streaming", "evaluate", "attribution"],
     ["testing", "scaffold", "cards", "doctor"],
     ["pictures"],
     ["publishing", "gallery"],

@@ -20,6 +20,7 @@ from zoo.train import train
 
 if TYPE_CHECKING:
     from zoo import synth, testing, video
+    from zoo.attribution import Attribution, attribute
     from zoo.bulk.predictor import VideoPredictor
     from zoo.bulk.run import batch
     from zoo.contract import VideoModel
@@ -41,12 +42,14 @@ model = default.model
 
 # What imports torch, av or numpy: name -> module, and the modules themselves.
 _LAZY = {
+    "Attribution": "zoo.attribution",
     "Clips": "zoo.video.clips",
     "Prediction": "zoo.tasks.classification",
     "Stream": "zoo.streaming",
     "VideoDataset": "zoo.video.dataset",
     "VideoModel": "zoo.contract",
     "VideoPredictor": "zoo.bulk.predictor",
+    "attribute": "zoo.attribution",
     "batch": "zoo.bulk.run",
     "build": "zoo.factory",
     "create": "zoo.factory",
@@ -59,6 +62,7 @@ _LAZY = {
 _MODULES = ("synth", "testing", "video")
 
 __all__ = [
+    "Attribution",
     "Clips",
     "Geometry",
     "Metric",
@@ -71,6 +75,7 @@ __all__ = [
     "VideoPredictor",
     "Weights",
     "ZooError",
+    "attribute",
     "batch",
     "build",
     "create",

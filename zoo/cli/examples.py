@@ -24,6 +24,7 @@ EXAMPLES = {
         zoo predict my_video.mp4
         zoo predict my_video.mp4 --window 1 --stride 0.5 --report my_video.html
         zoo predict my_video.mp4 --overlay labelled.mp4 --sheet frames.png
+        zoo predict my_video.mp4 --attribution looked.mp4   where and when the model looked; .png for frames
         zoo predict *.mp4 --json > answers.jsonl
         zoo predict *.mp4 --report reports            a page for each, in an existing folder
         zoo predict --stream my_video.mp4 --rate 4 --timeline when.png

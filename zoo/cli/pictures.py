@@ -10,23 +10,45 @@ import click
 
 from zoo.errors import SpecError, ZooError
 
-DEFAULT_SUFFIX = {"report": ".html", "overlay": ".mp4", "sheet": ".png"}
-METHODS: dict[str, Callable[[Any, Path], None]] = {
-    "report": lambda prediction, path: prediction.save(path),
-    "overlay": lambda prediction, path: prediction.overlay(path),
-    "sheet": lambda prediction, path: prediction.contact_sheet().save(path),
-}
 IMAGES = ".png, .jpg, .jpeg, .webp"
-SUFFIXES = {"report": ".html, .htm", "sheet": IMAGES, "timeline": IMAGES, "overlay": ".mp4, .mkv, .mov, .webm, ..."}
+
+
+def _attribute(prediction: Any, path: Path, network: Any) -> None:
+    import zoo
+
+    executed = prediction.executed
+    found = zoo.attribute(network, executed.source, views=executed.views)
+    if path.suffix.lower() in IMAGES.split(", "):
+        found.sheet().save(path)
+    else:
+        found.overlay(path)
+
+
+DEFAULT_SUFFIX = {"report": ".html", "overlay": ".mp4", "sheet": ".png", "attribution": ".png"}
+METHODS: dict[str, Callable[[Any, Path, Any], None]] = {
+    "report": lambda prediction, path, network: prediction.save(path),
+    "overlay": lambda prediction, path, network: prediction.overlay(path),
+    "sheet": lambda prediction, path, network: prediction.contact_sheet().save(path),
+    "attribution": _attribute,
+}
+VIDEOS = ".mp4, .mkv, .mov, .webm, ..."
+SUFFIXES = {
+    "report": ".html, .htm",
+    "sheet": IMAGES,
+    "timeline": IMAGES,
+    "overlay": VIDEOS,
+    "attribution": f"{IMAGES}, {VIDEOS}",
+}
 ABOUT = {
     "report": "Write a web page about the answer, which needs nothing else: scores, frames, what was run.",
     "overlay": "Write the video with its labels in the picture, its sound unchanged.",
     "sheet": "Write a picture of the frames that the model saw.",
+    "attribution": "Write where and when the model looked: frames as a picture, or the video.",
 }
 
 
 def picture_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--report, --overlay and --sheet."""
+    """--report, --overlay, --sheet and --attribution."""
     for name, about in reversed(ABOUT.items()):
         kind = click.Path(path_type=Path)
         command = click.option(f"--{name}", metavar="FILE", type=kind, help=f"{about} Or a folder.")(command)
@@ -46,7 +68,7 @@ class Pictures:
                 raise click.BadParameter(f"{str(path)!r} is no folder, and there are several videos", param_hint=name)
             check_picture(name, path)
 
-    def write(self, position: int, prediction: Any) -> bool:
+    def write(self, position: int, prediction: Any, network: Any) -> bool:
         """All that is wanted of the video at this position; False if some of it could not be written."""
         good = True
         for name, path in self.wanted.items():
@@ -54,7 +76,7 @@ class Pictures:
             try:
                 if not hasattr(prediction, "contact_sheet"):
                     raise SpecError(f"{prediction.model} gives nothing to draw", hint="take a model that classifies")
-                METHODS[name](prediction, file)
+                METHODS[name](prediction, file, network)
             except (ZooError, OSError) as error:
                 good = False
                 click.echo(f"Error: --{name}: {error}", err=True)
@@ -72,7 +94,7 @@ def check_picture(name: str, path: Path | None) -> None:
 
 
 def _fits(name: str, path: Path) -> bool:
-    return bool(path.suffix) and (name == "overlay" or path.suffix.lower() in SUFFIXES[name].split(", "))
+    return bool(path.suffix) and (SUFFIXES[name].endswith("...") or path.suffix.lower() in SUFFIXES[name].split(", "))
 
 
 def _distinct(stems: list[str]) -> list[str]:

@@ -66,6 +66,7 @@ def predict_command(
     report: Path | None,
     overlay: Path | None,
     sheet: Path | None,
+    attribution: Path | None,
     **live: Any,
 ) -> None:
     """Name what each VIDEO shows; by default, how the camera moves.
@@ -74,7 +75,7 @@ def predict_command(
     """
     from zoo.tasks import as_model
 
-    wanted = {"report": report, "overlay": overlay, "sheet": sheet}
+    wanted = {"report": report, "overlay": overlay, "sheet": sheet, "attribution": attribution}
     if stream:
         if stride is not None:
             raise click.UsageError("with --stream it is --rate that says how often")
@@ -92,7 +93,7 @@ def predict_command(
     with _progress(len(videos), "predicting") as step:
         for position, result in enumerate(zoo.predict(network, list(videos), **options)):
             step(lambda result=result: _show(result, as_json))
-            failed += not (result.ok and pictures.write(position, result))
+            failed += not (result.ok and pictures.write(position, result, network))
     _finish(failed)
 
 

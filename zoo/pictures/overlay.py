@@ -29,7 +29,7 @@ QUIET = "#c3cad6"
 def overlay(prediction: Prediction, dst: Any, video: Any = None) -> None:
     """See `Prediction.overlay`."""
     source, footage = found_again(prediction, video)
-    _check_apart(source, dst)
+    refuse_itself(source, dst)
     labels = Labels(prediction)
     if is_file(source):
         redraw_video(source, dst, labels)
@@ -139,7 +139,7 @@ class Panel:
         place[...] = (place * (255 - self.alpha) + self.color + 127) // 255
 
 
-def _check_apart(source: Any, dst: Any) -> None:
+def refuse_itself(source: Any, dst: Any) -> None:
     """Refuse to write over the video itself."""
     try:
         same = Path(dst).samefile(source)

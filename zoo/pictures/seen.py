@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from zoo.video.transforms import crop_boxes
 
 if TYPE_CHECKING:
     from zoo.tasks.classification import Executed, Prediction
+    from zoo.video import Frame
 
 Fraction4 = tuple[float, float, float, float]  # left, top, right, bottom, as parts of the picture
 
@@ -155,10 +157,10 @@ def look_again(
     )
 
 
-def pictures_of(footage: Footage, executed: Executed) -> Any:
-    """Every frame in its own size, one after the other."""
+def pictures_of(footage: Footage, executed: Executed, indices: Sequence[int] | None = None) -> Iterator[Frame]:
+    """Frames in their own size, one after the other; all if no indices are given."""
     whole = dataclasses.replace(executed.protocol, resize=None)
-    return footage.frames(range(len(footage.time_s)), whole)
+    return footage.frames(range(len(footage.time_s)) if indices is None else indices, whole)
 
 
 def spread(n: int, most: int) -> list[int]:

@@ -17,7 +17,7 @@ from zoo.errors import SpecError, WeightsMismatch, ZooError
 from zoo.spec import Preprocessing
 from zoo.tasks.running import evaluating, no_classifier, over_views
 from zoo.video.clips import ViewsOption, iter_views, protocol_of
-from zoo.video.footage import name_of, open_footage, settled
+from zoo.video.footage import Footage, name_of, open_footage, settled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -197,8 +197,7 @@ def run(
 ) -> Prediction:
     """See `zoo.predict`."""
     check_top_k(top_k)
-    if getattr(model, "num_classes", None) == 0:
-        raise no_classifier(_who(model)["model"])
+    refuse_without_classifier(model)
     protocol = protocol_of(model)
     footage = open_footage(video, fps=fps, limits=limits, isolate=isolate)
     slides = window is not None or stride is not None
@@ -223,14 +222,24 @@ def run(
         segments=merge(scored, _labels(model, len(scores)), footage.duration_s) if slides else [],
         windows=scored if slides else [],
         repeated=repeated,
-        executed=Executed(
-            source=os.path.abspath(video) if isinstance(video, (str, os.PathLike)) else None,  # noqa: PTH100
-            n_frames=len(footage.time_s),
-            fps=footage.fps,
-            protocol=protocol,
-            views=views,
-        ),
+        executed=executed(video, footage, protocol, views),
     )
+
+
+def executed(video: Any, footage: Footage, protocol: Preprocessing, views: ViewsOption) -> Executed:
+    """What was run on a video."""
+    return Executed(
+        source=os.path.abspath(video) if isinstance(video, (str, os.PathLike)) else None,  # noqa: PTH100
+        n_frames=len(footage.time_s),
+        fps=footage.fps,
+        protocol=protocol,
+        views=views,
+    )
+
+
+def refuse_without_classifier(model: VideoModel) -> None:
+    if getattr(model, "num_classes", None) == 0:
+        raise no_classifier(_who(model)["model"])
 
 
 def answer(model: VideoModel, scores: Tensor, top_k: int, **facts: Any) -> Prediction:

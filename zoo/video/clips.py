@@ -54,7 +54,7 @@ class Views:
         crops: int,
         span_s: tuple[float, float],
     ) -> None:
-        height, width = next(iter(frames.values())).shape[:2]
+        self.size = height, width = next(iter(frames.values())).shape[:2]  # of whole frames, as resized
         boxes = crop_boxes(height, width, preprocessing.crop, crops, preprocessing.crop_rounding)
         self._preprocessing, self._frames = preprocessing, frames
         self.start_s, self.end_s = span_s
