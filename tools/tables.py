@@ -1,4 +1,4 @@
-"""The generated parts of the documentation: the README's table of models, and the author's guide's reference.
+"""The generated parts of the documentation: the README's table of models, the author's guide's reference, the errors.
 
 python tools/tables.py            write them
 python tools/tables.py --check    say whether they are what they would be, exit with 1 if not
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,12 @@ def check_table() -> str:
     return "\n".join(lines)
 
 
+def error_table() -> str:
+    """Every error, what it means, and what it says when it is provoked."""
+    written: str = runpy.run_path(str(ROOT / "tools" / "errors.py"))["table"]()
+    return written
+
+
 def hook_reference() -> str:
     """Every hook: its signature and its docstring."""
     specified = [f for _, f in inspect.getmembers(hooks, inspect.isfunction) if hasattr(f, f"{hooks.GROUP}_spec")]
@@ -109,6 +116,7 @@ def _default(field: dataclasses.Field) -> str:
 # File -> the parts of it that are written here, each between <!-- NAME: ... --> and <!-- /NAME -->.
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"models": model_table},
+    "zoo/ERRORS.md": {"errors": error_table},
     "plugins/README.md": {"checks": check_table, "hook": hook_reference, "specs": spec_reference},
 }
 

@@ -174,7 +174,7 @@ class Registry:
             plugin = SimpleNamespace(zoo_models=hooks.hookimpl(lambda: [spec]))
         models, notes = _ask(plugin, name, namespace=name)
         if not models:
-            raise PluginError(f"{plugin!r:.80} describes no models", hint="is its zoo_models without @zoo.hookimpl?")
+            raise PluginError(f"{plugin!r:.80} describes no models", hint="mark its zoo_models with @zoo.hookimpl")
         with self._lock:
             if name != LOCAL and (name in self._records or name in self._found()):
                 raise PluginError(
