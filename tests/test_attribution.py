@@ -143,7 +143,10 @@ def rank_correlation(a, b):
 
 @pytest.mark.parametrize(
     ("method", "motions"),
-    [("gradcam", ("zoom_in", "pan_left", "roll_cw", "tilt_up")), ("integrated_gradients", ("zoom_in",))],
+    [
+        ("gradcam", ("zoom_in", "pan_left", "roll_cw", "tilt_up")),
+        pytest.param("integrated_gradients", ("zoom_in", "tilt_up"), marks=pytest.mark.slow),
+    ],
 )
 def test_random_weights_destroy_the_map(method, motions):
     """The sanity check of Adebayo et al., https://arxiv.org/abs/1810.03292; noise that changes no answer does not."""
@@ -181,7 +184,14 @@ def test_crops_and_clips_meet_on_the_frame_and_what_none_has_is_cold(video):
     assert not outside.any() and found.heat.any()
 
 
-@pytest.mark.parametrize("name", ["convgru_tiny", "videomae_tiny", "tsm_tiny", "timm/test_vit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convgru_tiny",
+        "videomae_tiny",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("tsm_tiny", "timm/test_vit")),
+    ],
+)
 def test_every_family_can_be_asked_and_is_left_as_it_was(name, video):
     torch.manual_seed(0)
     model = zoo.build(name, num_classes=3).train()

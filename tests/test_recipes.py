@@ -18,14 +18,18 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 LIGHT = (
     "zoo/video/FRAMES.md",
-    "zoo/tasks/CLASSIFY.md",
-    "zoo/tasks/LONG_VIDEO.md",
     "zoo/tasks/SEARCH.md",
     "zoo/streaming/LIVE.md",
     "zoo/publishing/PUBLISH.md",
     "plugins/RECIPE.md",
 )
-HEAVY = ("zoo/train/FINE_TUNE.md", "zoo/bulk/BULK.md", "zoo/OPTIMISE.md")
+HEAVY = (
+    "zoo/tasks/CLASSIFY.md",
+    "zoo/tasks/LONG_VIDEO.md",
+    "zoo/train/FINE_TUNE.md",
+    "zoo/bulk/BULK.md",
+    "zoo/OPTIMISE.md",
+)
 RECIPES = [*LIGHT, *(pytest.param(name, marks=pytest.mark.slow) for name in HEAVY)]
 MADE = {
     "zoo/video/FRAMES.md": ["three.mp4", "frames/*.png"],
@@ -87,6 +91,7 @@ def test_the_readme_leads_to_all_ten():
 # --- coming from elsewhere --------------------------------------------------------------------------------------------
 
 MIGRATING = (ROOT / "MIGRATING.md").read_text()
+CONVERT_OR_PREDICT = ("PyTorchVideo", "MMAction2", "torchvision")  # which takes seconds
 PEERS = re.findall(r"\n## From (\S+)\n(.*?)(?=\n## )", MIGRATING, re.DOTALL)
 ON_HUB = "MCG-NJU/videomae-base-finetuned-kinetics"
 
@@ -143,7 +148,10 @@ def keep_converted(architecture, tag, state, save_file):
         Conversions().keep(work / "made", provenance)
 
 
-@pytest.mark.parametrize(("peer", "text"), PEERS, ids=[peer for peer, _ in PEERS])
+@pytest.mark.parametrize(
+    ("peer", "text"),
+    [pytest.param(*each, id=each[0], marks=[pytest.mark.slow] * (each[0] in CONVERT_OR_PREDICT)) for each in PEERS],
+)
 def test_what_to_write_now_runs(peer, text, elsewhere):
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.MULTILINE)[1:]
     assert len(rows) >= 6
