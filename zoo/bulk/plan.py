@@ -17,7 +17,6 @@ from zoo.bulk.folder import Folder, Keys, key
 from zoo.bulk.inputs import MANY, Inputs
 from zoo.errors import BatchError, DataError
 
-
 SHOWN = 3
 
 
