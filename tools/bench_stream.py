@@ -88,7 +88,7 @@ def memory(name: str, frames: int) -> None:
     """Peak memory as a stream goes on, with the small variant of a network and small pictures."""
     model = zoo.build(name, **zoo.info(name).small).eval()
     fps, side = 8, 32
-    protocol = {"fps": fps, "stride": 1, "resize": (side, side), "crop": None}
+    protocol = {"fps": fps, "stride": 1, "resize": (side, side), "crop": None, "crops": 1}
     model.preprocessing = dataclasses.replace(model.preprocessing, **protocol)
     stream = zoo.Stream(model, rate=0.1)
     pictures = np.random.default_rng(0).integers(0, 256, (CHUNK, side, side, 3), np.uint8)
