@@ -155,6 +155,17 @@ def test_what_cannot_be_drawn_says_why(model, path, tmp_path):
         prediction.contact_sheet()
 
 
+def test_a_file_from_strangers_is_never_decoded_in_this_process(model, path, tmp_path, monkeypatch):
+    prediction = zoo.predict(model, path, isolate=True, window=1.0)
+    looked = zoo.attribute(model, path, isolate=True)
+    monkeypatch.setattr("zoo.video.source.av.open", lambda *args, **options: 1 / 0)
+    prediction.save(tmp_path / "report.html")
+    assert shown(prediction.contact_sheet()) and looked.sheet()
+    for made in (prediction, looked):
+        with pytest.raises(SpecError, match="without isolate"):
+            made.overlay(tmp_path / "out.mp4")
+
+
 # --- the time line ----------------------------------------------------------------------------------------------------
 
 

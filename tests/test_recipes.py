@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import warnings
 from pathlib import Path
 
@@ -45,13 +46,21 @@ MADE = {
 }
 
 
-@pytest.fixture
-def desk(tmp_path, monkeypatch):
-    """A folder with the files that recipes speak of."""
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """The files that recipes speak of."""
+    folder = tmp_path_factory.mktemp("material")
     clip = zoo.synth.generate("pan_right", seed=1, duration_s=3, fps=25, size=(96, 128))
-    zoo.video.write_video(tmp_path / "my_video.mp4", clip.frames, fps=25)
-    (tmp_path / "broken.mp4").write_bytes(b"not a video")
-    class_folders(tmp_path / "videos", each=2)
+    zoo.video.write_video(folder / "my_video.mp4", clip.frames, fps=25)
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    class_folders(folder / "videos", each=2)
+    return folder
+
+
+@pytest.fixture
+def desk(tmp_path, material, monkeypatch):
+    """A folder of one's own with them."""
+    shutil.copytree(material, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -97,17 +106,16 @@ ON_HUB = "MCG-NJU/videomae-base-finetuned-kinetics"
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
+def elsewhere(tmp_path_factory, material):
     """What people have who come from there: weights on a Hub, weights converted before, a pickle, labelled videos."""
     import torch
     from safetensors.torch import save_file
     from transformers_folders import committed
 
     folder = tmp_path_factory.mktemp("elsewhere")
-    clip = zoo.synth.generate("pan_right", seed=1, duration_s=3, fps=25, size=(96, 128))
     (folder / "moves" / "pan_right").mkdir(parents=True)
-    zoo.video.write_video(folder / "my_video.mp4", clip.frames, fps=25)
-    zoo.video.write_video(folder / "moves" / "pan_right" / "1.mp4", clip.frames, fps=25)
+    for copy in ("my_video.mp4", "moves/pan_right/1.mp4"):
+        shutil.copy(material / "my_video.mp4", folder / copy)
     torch.save({"model_state": zoo.build("x3d_s").state_dict()}, folder / "X3D_S.pyth")
     state = zoo.build("mc3_18", num_classes=400).state_dict()
     with zoo.testing.LoopbackHub() as hub, pytest.MonkeyPatch.context() as patch:

@@ -103,7 +103,7 @@ def attribute(
             video=name_of(video),
             duration_s=footage.duration_s,
             repeated=found.repeated,
-            executed=executed(video, footage, protocol, views),
+            executed=executed(video, footage, protocol, views, isolate),
         )
         label = prediction.top[0].label if label is None else label
         index = _index(label, prediction.labels)

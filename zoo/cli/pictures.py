@@ -17,7 +17,7 @@ def _attribute(prediction: Any, path: Path, network: Any) -> None:
     import zoo
 
     executed = prediction.executed
-    found = zoo.attribute(network, executed.source, views=executed.views)
+    found = zoo.attribute(network, executed.source, views=executed.views, isolate=executed.isolate)
     if path.suffix.lower() in IMAGES.split(", "):
         found.sheet().save(path)
     else:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.errors import SpecError
-from zoo.pictures.overlay import refuse_itself
+from zoo.pictures.overlay import writable
 from zoo.pictures.paint import COLORS, LINE, SOFT, Canvas, Shapes, clock, file_name, fitted, made_by, score
 from zoo.pictures.seen import drawable, found_again, pictures_of, spread
 from zoo.plain import is_count
@@ -36,12 +36,13 @@ K = Shapes.SCALE
 
 def heated(picture: Pixels, heat: Heat) -> Pixels:
     """A picture `[H, W, 3]` under heat in 0..1 of any size, which is stretched over it."""
-    height, width = picture.shape[:2]
-    fine = np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BILINEAR))
-    color = np.stack([np.interp(fine, STOPS, channel) for channel in zip(*RAMP, strict=True)], -1)
-    cover = COVER * np.sqrt(fine.clip(0, 1))[..., None]
-    mixed: Pixels = (picture * (1 - cover) + color * cover).round().astype(np.uint8)
-    return mixed
+    color = np.stack([np.interp(heat, STOPS, channel) for channel in zip(*RAMP, strict=True)], -1)
+    shown, size = Image.fromarray(picture), (picture.shape[1], picture.shape[0])
+    above, cover = (
+        Image.fromarray(part.round().astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
+        for part in (color, 255 * COVER * np.sqrt(heat.clip(0, 1)))
+    )
+    return np.asarray(Image.composite(above, shown, cover))
 
 
 def heat_sheet(attribution: Attribution, video: Any = None, *, frames: int = 16) -> Image.Image:
@@ -87,8 +88,7 @@ def _tile(picture: Pixels, heat: Heat) -> Image.Image:
 
 def heat_overlay(attribution: Attribution, dst: Any, video: Any = None) -> None:
     """See `Attribution.overlay`."""
-    source, footage = found_again(attribution.prediction, video)
-    refuse_itself(source, dst)
+    source, footage = writable(attribution.prediction, dst, video)
     between = Between(attribution)
 
     def draw(picture: Pixels, time_s: float) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from zoo.errors import VideoError
+from zoo.errors import SpecError, VideoError
 from zoo.pictures.curves import curves_of
 from zoo.pictures.paint import COLORS, GROUND, INK, LINE, fitted, font, rgb, score, text_width
-from zoo.pictures.seen import found_again, pictures_of
+from zoo.pictures.seen import drawable, found_again, pictures_of
 from zoo.video import write_video
-from zoo.video.footage import is_file
+from zoo.video.footage import Footage, is_file
 from zoo.video.redraw import redraw_video
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ QUIET = "#c3cad6"
 
 def overlay(prediction: Prediction, dst: Any, video: Any = None) -> None:
     """See `Prediction.overlay`."""
-    source, footage = found_again(prediction, video)
-    refuse_itself(source, dst)
+    source, footage = writable(prediction, dst, video)
     labels = Labels(prediction)
     if is_file(source):
         redraw_video(source, dst, labels)
@@ -139,11 +138,18 @@ class Panel:
         place[...] = (place * (255 - self.alpha) + self.color + 127) // 255
 
 
-def refuse_itself(source: Any, dst: Any) -> None:
-    """Refuse to write over the video itself."""
+def writable(prediction: Prediction, dst: Any, video: Any) -> tuple[Any, Footage]:
+    """The video and its frames, unless `dst` is the video itself, or it may be decoded in a child process only."""
+    source, footage = found_again(prediction, video)
+    if drawable(prediction).isolate and is_file(source):
+        raise SpecError(
+            f"{prediction.video} was decoded in a child process, and its overlay is made in this one",
+            hint="if you trust the file, predict it without isolate",
+        )
     try:
         same = Path(dst).samefile(source)
     except (OSError, TypeError, ValueError):
-        return
+        same = False
     if same:
         raise VideoError(f"{dst} is the video itself", hint="write to another path", source=str(dst))
+    return source, footage

@@ -93,7 +93,7 @@ def found_again(prediction: Prediction, video: Any = None) -> tuple[Any, Footage
             source=prediction.video,
             reason="not kept",
         )
-    footage = open_footage(video, fps=None if is_file(video) else executed.fps)
+    footage = open_footage(video, fps=None if is_file(video) else executed.fps, isolate=executed.isolate)
     if len(footage.time_s) != executed.n_frames:
         raise VideoError(
             f"{footage.name} has {len(footage.time_s)} frames, and {executed.n_frames} when it was predicted",

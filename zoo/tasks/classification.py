@@ -51,7 +51,8 @@ class Executed:
     """What was run, as plain data: enough to find the frames again that the model saw.
 
     source: the file, whole path; None where the video was not one on disk, which a prediction does not keep.
-    n_frames, fps: of the video then. views: as they were asked for.
+    n_frames, fps: of the video then. views: as they were asked for. isolate: a child process decoded it, and does so
+    again for pictures; overlays, which cannot be made that way, are refused.
     """
 
     source: str | None
@@ -59,6 +60,7 @@ class Executed:
     fps: float
     protocol: Preprocessing
     views: ViewsOption = "card"
+    isolate: bool = False
 
 
 class Report(NamedTuple):
@@ -222,11 +224,13 @@ def run(
         segments=merge(scored, _labels(model, len(scores)), footage.duration_s) if slides else [],
         windows=scored if slides else [],
         repeated=repeated,
-        executed=executed(video, footage, protocol, views),
+        executed=executed(video, footage, protocol, views, isolate),
     )
 
 
-def executed(video: Any, footage: Footage, protocol: Preprocessing, views: ViewsOption) -> Executed:
+def executed(
+    video: Any, footage: Footage, protocol: Preprocessing, views: ViewsOption, isolate: bool = False
+) -> Executed:
     """What was run on a video."""
     return Executed(
         source=os.path.abspath(video) if isinstance(video, (str, os.PathLike)) else None,  # noqa: PTH100
@@ -234,6 +238,7 @@ def executed(video: Any, footage: Footage, protocol: Preprocessing, views: Views
         fps=footage.fps,
         protocol=protocol,
         views=views,
+        isolate=isolate,
     )
 
 
