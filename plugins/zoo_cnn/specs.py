@@ -226,8 +226,8 @@ _ON_STREAMS = {
 }
 
 # A stream has no zeros around its clips. This is the median distance of the logits then, in their spread over classes,
-# with random weights over 5 to 30 real clips, by tools/compare_continual.py (csn_r101 with --step 1). Clips of x3d_xs have four frames, so that
-# zeros are most of what it sees.
+# with random weights over 5 to 30 real clips, by tools/compare_continual.py (csn_r101, which needs long ones, with
+# --step 1). Clips of x3d_xs have four frames, so that zeros are most of what it sees.
 _AWAY = {
     "c2d_r50": 0.13,
     "i3d_r50": 0.27,
