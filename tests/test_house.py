@@ -34,7 +34,7 @@ LAYERS = [
     ["pictures"],
     ["publishing"],
     ["train"],
-    ["bulk"],
+    ["bulk", "deploy"],
     ["cli"],
     ["__main__"],
 ]

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from zoo.bulk.predictor import VideoPredictor
     from zoo.bulk.run import batch
     from zoo.contract import VideoModel
+    from zoo.deploy.export import export
+    from zoo.deploy.exported import load_exported
+    from zoo.deploy.optimize import optimize
     from zoo.factory import build, create, load
     from zoo.publishing import publish
     from zoo.streaming import Stream
@@ -51,8 +54,11 @@ _LAZY = {
     "build": "zoo.factory",
     "create": "zoo.factory",
     "embed": "zoo.tasks",
+    "export": "zoo.deploy.export",
     "load": "zoo.factory",
     "load_clips": "zoo.video.clips",
+    "load_exported": "zoo.deploy.exported",
+    "optimize": "zoo.deploy.optimize",
     "predict": "zoo.tasks",
     "publish": "zoo.publishing",
 }
@@ -76,12 +82,15 @@ __all__ = [
     "create",
     "embed",
     "evaluate",
+    "export",
     "hookimpl",
     "info",
     "list_models",
     "load",
     "load_clips",
+    "load_exported",
     "model",
+    "optimize",
     "plugins",
     "predict",
     "publish",
