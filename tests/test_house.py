@@ -35,6 +35,7 @@ LAYERS = [
     ["publishing"],
     ["train"],
     ["bulk", "deploy"],
+    ["speed"],
     ["cli"],
     ["__main__"],
 ]

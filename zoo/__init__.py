@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zoo.deploy.optimize import optimize
     from zoo.factory import build, create, load
     from zoo.publishing import publish
+    from zoo.speed.bench import bench
     from zoo.streaming import Stream
     from zoo.tasks import embed, predict
     from zoo.tasks.classification import Prediction
@@ -51,6 +52,7 @@ _LAZY = {
     "VideoModel": "zoo.contract",
     "VideoPredictor": "zoo.bulk.predictor",
     "batch": "zoo.bulk.run",
+    "bench": "zoo.speed.bench",
     "build": "zoo.factory",
     "create": "zoo.factory",
     "embed": "zoo.tasks",
@@ -78,6 +80,7 @@ __all__ = [
     "Weights",
     "ZooError",
     "batch",
+    "bench",
     "build",
     "create",
     "embed",

@@ -15,7 +15,19 @@ from typing import Any
 import click
 
 from zoo import ZooError, __version__
-from zoo.cli import authors, bulk, catalogue, evaluation, health, names, publishing, training, videos, weights
+from zoo.cli import (
+    authors,
+    bulk,
+    catalogue,
+    deployment,
+    evaluation,
+    health,
+    names,
+    publishing,
+    training,
+    videos,
+    weights,
+)
 from zoo.cli.examples import epilog
 from zoo.errors import VideoError
 
@@ -60,7 +72,7 @@ def commands() -> None:
     """
 
 
-for part in (catalogue, videos, bulk, weights, training, evaluation, authors, publishing, health, names):
+for part in (catalogue, videos, bulk, weights, training, evaluation, deployment, authors, publishing, health, names):
     for command in part.COMMANDS:
         command.epilog = epilog(command.name or "")
         commands.add_command(command)

@@ -66,7 +66,9 @@ class CompiledModel(VideoModel):
         with torch.no_grad():
             if (compiled := self._compiled.get(name)) is not None:
                 return compiled(clip)
-            made = torch.compile(getattr(self.network, name), fullgraph=True, options={"freezing": True})
+            made: Callable[[Tensor], Tensor] = torch.compile(
+                getattr(self.network, name), fullgraph=True, options={"freezing": True}
+            )
             try:
                 with quiet():
                     answer: Tensor = made(clip)

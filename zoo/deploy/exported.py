@@ -135,5 +135,5 @@ def _weights(facts: Facts) -> Weights | None:
     """What is known about the weights, of this file."""
     if facts.weights is None:
         return None
-    file = {"source": FILES[facts.format], "sha256": facts.sha256, "size": facts.size}
-    return replace(facts.weights, **file, origin=None, layout="", kwargs={})
+    known = replace(facts.weights, source=FILES[facts.format], origin=None, layout="", kwargs={})
+    return replace(known, sha256=facts.sha256, size=facts.size)

@@ -57,9 +57,21 @@ def optimize(
     original = as_model(model)
     if isinstance(original, CompiledModel | ExportedModel):
         raise SpecError("the model is optimised or exported already", hint="optimise the network, from zoo.create")
-    device = next(original.parameters(), torch.empty(0)).device
-    method = method or ("bf16" if device.type == "cuda" else "compile")
+    method = method or ("bf16" if _device(original).type == "cuda" else "compile")
     calibration, clips = _clips(original, videos, method)
+    return optimized(original, method, clips, calibration, max_distance=max_distance, min_agreement=min_agreement)
+
+
+def optimized(
+    original: VideoModel,
+    method: str,
+    clips: Tensor,
+    calibration: Tensor,
+    *,
+    max_distance: float | None = None,
+    min_agreement: float = AGREEMENT,
+) -> CompiledModel | ExportedModel:
+    """See `optimize`. clips: to compare on; calibration: to measure scales on."""
     made = _compiled(original, method) if method in ("compile", "bf16") else _int8(original, clips, calibration, method)
     name = original.spec.full_name if original.spec else type(original).__name__
     if not any(count for count, _ in made.changes.values()):
@@ -91,7 +103,7 @@ def _clips(model: VideoModel, videos: Iterable[Any] | None, method: str) -> tupl
 def _compiled(model: VideoModel, method: str) -> CompiledModel:
     if method == "compile":
         return CompiledModel(model)
-    if next(model.parameters(), torch.empty(0)).device.type == "cpu" and not _has_matrix_units():
+    if _device(model).type == "cpu" and not _has_matrix_units():
         raise DeploymentError(
             "bf16 is slower than float32 on this CPU, which has no matrix units for it",
             hint="use 'compile' or 'int8'; zoo.create(name, dtype=torch.bfloat16) only saves memory",
@@ -114,6 +126,10 @@ def _convolves(model: VideoModel, clip: Tensor) -> bool:
     counts = counter.get_flop_counts()["Global"]
     convolved = sum(count for operation, count in counts.items() if "conv" in str(operation))
     return bool(convolved * 2 > sum(counts.values()))
+
+
+def _device(model: VideoModel) -> torch.device:
+    return next(model.parameters(), torch.empty(0)).device
 
 
 def _has_matrix_units() -> bool:
