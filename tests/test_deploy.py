@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 import subprocess
@@ -83,10 +84,11 @@ def test_labels_and_protocol_stand_beside_the_file(folder, model):
     assert (written["file"], written["outputs"]) == ("model.pt2", ["logits", "embedding"])
     assert tuple(written["labels"]) == model.labels
     assert zoo.Preprocessing.from_dict(written["preprocessing"]) == model.preprocessing
-    assert written["clip"] == [3, 8, 64, 64] and written["made_with"]["torch"] == torch.__version__
+    assert written["clip"] == [3, 8, 64, 64] and torch.__version__.startswith(written["made_with"]["torch"])
     assert folder.joinpath("model.pt2").stat().st_size < 2.5 * 4 * model.spec.params  # no clip is in it
 
 
+@pytest.mark.slow
 def test_it_runs_in_a_new_process_by_the_lines_of_others(folder, model, videos, tmp_path):
     """torch alone, without a line of zoo's."""
     clips = zoo.load_clips(model, videos[0]).data
@@ -103,18 +105,13 @@ def test_it_runs_in_a_new_process_by_the_lines_of_others(folder, model, videos, 
     assert (said - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
-def test_bulk_work_takes_it_and_names_the_file(loaded, videos):
-    predictor = zoo.VideoPredictor(loaded)
-    (row,) = predictor({"path": videos[:1]}).to_pylist()
+def test_bulk_work_takes_it_and_names_the_file(loaded, model, videos, tmp_path):
+    (row,) = zoo.VideoPredictor(loaded)({"path": videos[:1]}).to_pylist()
     assert row["status"] == "ok" and row["model"] == "r2plus1d_tiny"
-    assert row["weights_digest"] != zoo.VideoPredictor(zoo.load_exported(_resaved(loaded), trust=True)).identity
-
-
-def _resaved(loaded):
-    """The same model in another folder."""
-    import tempfile
-
-    return loaded.save(Path(tempfile.mkdtemp()) / "again")
+    again = zoo.load_exported(loaded.save(tmp_path / "again"), trust=True)
+    other = ExportedModel(loaded.data, dataclasses.replace(loaded.facts, sha256="0" * 64))
+    digests = [zoo.VideoPredictor(made).identity.weights_digest for made in (loaded, again, other, model)]
+    assert row["weights_digest"] == digests[0] == digests[1] and len(set(digests)) == 3
 
 
 def test_what_a_file_cannot_do_is_said(loaded, videos):
@@ -122,7 +119,7 @@ def test_what_a_file_cannot_do_is_said(loaded, videos):
         zoo.embed(loaded, videos[0], level="map")
     with pytest.raises(SpecError, match="on the CPU in float32"):
         loaded.half()
-    with pytest.raises(GeometryError, match="exactly|takes"):
+    with pytest.raises(GeometryError, match="takes 8 frames"):
         loaded(torch.zeros(1, 3, 8, 32, 32))
     with pytest.raises(SpecError, match="optimised or exported already"):
         zoo.optimize(loaded)
@@ -190,9 +187,9 @@ def _logits(model, clips):
 
 
 def test_a_file_that_does_not_run_is_an_error(tmp_path):
-    (tmp_path / "model.pt2").write_bytes(b"no archive")
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(DeploymentError, match="was written, and cannot be run"):
-        export.prove(tmp_path / "model.pt2", "pt2", torch.zeros(2, 3, 4, 8, 8), "x")
+        export.prove(tmp_path / "model.onnx", "onnx", torch.zeros(2, 3, 4, 8, 8), "x")
 
 
 def test_too_far_from_the_original_is_an_error():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -59,7 +60,8 @@ def compare(said: Tensor, wanted: Tensor) -> Comparison:
 
 def check(comparison: Comparison, *, max_distance: float, min_agreement: float, what: str) -> None:
     """Raise DeploymentError where they are too far apart."""
-    if comparison.distance > max_distance or comparison.agreement < min_agreement:
+    near = math.isfinite(comparison.distance) and comparison.distance <= max_distance
+    if not near or comparison.agreement < min_agreement:
         raise DeploymentError(
             f"{what} says something else than the original ({comparison})",
             hint=f"at most {max_distance:g} and at least {min_agreement:.0%} are allowed, by max_distance= and "

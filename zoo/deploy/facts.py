@@ -35,7 +35,7 @@ class Comparison(Data):
 
     def __post_init__(self) -> None:
         self._require(is_count(self.clips), "clips", "a number of clips")
-        self._require(is_number(self.distance), "distance", "a number")
+        self._require(isinstance(self.distance, float | int), "distance", "a number")
         self._require(is_number(self.agreement), "agreement", "a number")
 
     def __str__(self) -> str:

@@ -58,6 +58,8 @@ def optimize(
     if isinstance(original, CompiledModel | ExportedModel):
         raise SpecError("the model is optimised or exported already", hint="optimise the network, from zoo.create")
     method = method or ("bf16" if _device(original).type == "cuda" else "compile")
+    if method.startswith("int8"):
+        needs("onnx", "onnxscript", "onnxruntime")
     calibration, clips = _clips(original, videos, method)
     return optimized(original, method, clips, calibration, max_distance=max_distance, min_agreement=min_agreement)
 
@@ -112,7 +114,6 @@ def _compiled(model: VideoModel, method: str) -> CompiledModel:
 
 
 def _int8(model: VideoModel, clips: Tensor, calibration: Tensor, method: str) -> ExportedModel:
-    needs("onnx", "onnxscript", "onnxruntime")
     if method == "int8":
         method = "int8-static" if _convolves(model, clips[:1]) else "int8-dynamic"
     plain = exported(model, "onnx", clips=clips)
