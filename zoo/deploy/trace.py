@@ -62,9 +62,7 @@ def write(network: VideoModel, kind: str, clip: Shape, path: Path) -> None:
 def trace(network: VideoModel, clip: Shape) -> ExportedProgram:
     device = next(network.parameters(), torch.empty(0)).device
     shapes = ({0: Dim("batch")},)
-    program = torch.export.export(_Answers(network), (torch.zeros(2, *clip, device=device),), dynamic_shapes=shapes)
-    program.example_inputs = None  # else they are written into the file
-    return program
+    return torch.export.export(_Answers(network), (torch.zeros(2, *clip, device=device),), dynamic_shapes=shapes)
 
 
 def _write_onnx(program: ExportedProgram, path: Path) -> None:
@@ -74,6 +72,7 @@ def _write_onnx(program: ExportedProgram, path: Path) -> None:
 
 
 def _write_pt2(program: ExportedProgram, path: Path) -> None:
+    program.example_inputs = None  # else they are written into the file
     torch.export.save(program, path)
 
 
