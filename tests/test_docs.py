@@ -127,7 +127,7 @@ def test_every_block_of_the_readme_is_run():
         "python",
         "bash",
         "text",
-    }  # text: Spark, which is not here, and what is slow
+    }  # text: Spark, and what is slow
     guide = (ROOT / "plugins" / "README.md").read_text()
     in_the_guide = {line for code in re.findall(r"```bash\n(.*?)```", guide, re.DOTALL) for line in code.splitlines()}
     for mark, code in SHELL:

@@ -104,7 +104,8 @@ class _Process:
 
     def __exit__(self, *error: object) -> None:
         self._process.kill()
-        self._process.communicate()
+        with self._process:  # closes its pipes, and waits
+            pass
 
     def take_turn(self) -> None:
         if not self._row.error:
