@@ -113,7 +113,7 @@ class _Process:
             if "error" in found:
                 self._row = replace(self._row, **found)
             else:
-                self._row.seconds.append(found["seconds"])
+                self._row = replace(self._row, seconds=[*self._row.seconds, found["seconds"]])
 
     def end(self) -> Row:
         return self._row if self._row.error else replace(self._row, **self._hear(None))
