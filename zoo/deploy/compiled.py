@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._inductor import config as inductor
+from torch._inductor.compile_fx import compile_fx
 
 from zoo.contract import VideoModel
 from zoo.deploy.facts import Comparison
 from zoo.deploy.trace import quiet
-from zoo.errors import DeploymentError
+from zoo.errors import DeploymentError, ZooError
 
 
 class CompiledModel(VideoModel):
@@ -22,7 +24,8 @@ class CompiledModel(VideoModel):
     Compiled when it is first called, and again for another number of clips, for any number from then on; in a process
     that it was sent to, anew. `predict`, `embed` and all else is as with the network.
 
-    network: the copy. changes: {type of module: (frozen, of so many)}. comparison: with the network, as it was made.
+    network: the copy. changes: {type of module: (frozen, of so many)}, of what was compiled last. comparison: with the
+    network that it was made of.
     """
 
     def __init__(self, model: VideoModel, dtype: torch.dtype = torch.float32) -> None:
@@ -32,7 +35,7 @@ class CompiledModel(VideoModel):
         self.num_features, self.num_classes = model.num_features, model.num_classes
         self.spec, self.options, self.weights = model.spec, model.options, model.weights
         self.labels, self.preprocessing, self.geometry = model.labels, model.preprocessing, model.geometry
-        self.changes = {kind: (count, count) for kind, count in _with_weights(self.network).items()}
+        self.changes: dict[str, tuple[int, int]] = {}
         self.comparison: Comparison | None = None
         self.eval()
 
@@ -63,31 +66,34 @@ class CompiledModel(VideoModel):
         return self.network.frame_features(features)
 
     def _call(self, name: str, clip: Tensor) -> Tensor:
-        with torch.no_grad():
-            if (compiled := self._compiled.get(name)) is not None:
-                return compiled(clip)
-            made: Callable[[Tensor], Tensor] = torch.compile(
-                getattr(self.network, name), fullgraph=True, options={"freezing": True}
-            )
-            try:
-                with quiet():
-                    answer: Tensor = made(clip)
-            except Exception as error:
-                who = self.spec.full_name if self.spec else type(self.network).__name__
-                reason = str(error).strip().partition("\n")[0][:300]
-                raise DeploymentError(
-                    f"{who} cannot be compiled: {type(error).__name__}: {reason}",
-                    hint="torch.compile needs a C++ compiler, and a network that is one graph",
-                ) from error
-            self._compiled[name] = made
-            return answer
+        if name not in self._compiled:
+            self._compiled[name] = torch.compile(getattr(self.network, name), fullgraph=True, backend=self._backend)
+        try:
+            # Asked of the configuration by what traces, and not only by the backend, on every call.
+            with torch.no_grad(), inductor.patch(freezing=True):
+                return self._compiled[name](clip)
+        except ZooError:
+            raise
+        except Exception as error:
+            who = self.spec.full_name if self.spec else type(self.network).__name__
+            reason = str(error).strip().partition("\n")[0][:300]
+            raise DeploymentError(
+                f"{who} cannot be compiled: {type(error).__name__}: {reason}",
+                hint="torch.compile needs a C++ compiler, and a network that is one graph",
+            ) from error
+
+    def _backend(self, graph: nn.Module, inputs: Any) -> Any:
+        """Inductor, after a look at which weights it gets as constants."""
+        held = {id(tensor) for tensor in (*graph.parameters(), *graph.buffers())}
+        total, frozen = Counter[str](), Counter[str]()
+        for module in self.network.modules():
+            if own := [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+                total[type(module).__name__] += 1
+                frozen[type(module).__name__] += any(id(tensor) in held for tensor in own)
+        self.changes = {kind: (frozen[kind], count) for kind, count in total.items()}
+        with quiet():
+            return compile_fx(graph, inputs)
 
     def _apply(self, function: Any, recurse: bool = True) -> Any:
         self._compiled = {}  # what was compiled is of the weights as they were
         return super()._apply(function, recurse)  # type: ignore[no-untyped-call]
-
-
-def _with_weights(network: nn.Module) -> Counter[str]:
-    """How many modules of each type hold weights of their own."""
-    holders = [m for m in network.modules() if [*m.parameters(recurse=False), *m.buffers(recurse=False)]]
-    return Counter(type(module).__name__ for module in holders)

@@ -76,9 +76,9 @@ def optimized(
     """See `optimize`. clips: to compare on; calibration: to measure scales on."""
     made = _compiled(original, method) if method in ("compile", "bf16") else _int8(original, clips, calibration, method)
     name = original.spec.full_name if original.spec else type(original).__name__
+    comparison = compare(answers(made, clips), answers(original, clips))
     if not any(count for count, _ in made.changes.values()):
         raise DeploymentError(f"{method!r} changes nothing of {name}", hint="leave it as it is")
-    comparison = compare(answers(made, clips), answers(original, clips))
     limit = DISTANCE[method] if max_distance is None else max_distance
     check(comparison, max_distance=limit, min_agreement=min_agreement, what=f"{name} by {method!r}")
     if isinstance(made, ExportedModel):
