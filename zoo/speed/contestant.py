@@ -62,7 +62,7 @@ def contestant(name: str, way: str, *, batch: int, device: str) -> Contestant:
 
 def seconds(one: Contestant, device: str) -> float:
     """Of one forward pass: the mean over a turn."""
-    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    wait: Callable[[], object] = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     passes, started = 0, time.perf_counter()
     while True:
         one.run()
