@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 
 import zoo
 
 FASTER = {"r3d_18": 1.8, "videomae_base": 2.5}  # than eager float32, at least
+
+
+def say(text: str) -> None:
+    print(f"{time.perf_counter():.0f} s: {text}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -26,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     slow = []
     for name in options.names:
-        found = zoo.bench(name, ways=options.way, rounds=options.rounds, batch=options.batch)
+        found = zoo.bench(name, ways=options.way, rounds=options.rounds, batch=options.batch, tell=say)
         print(found, flush=True)
         best = max(found.ratio(row) for row in found.rows if not row.error)
         if best < FASTER.get(name, 1.0):
