@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -75,9 +75,12 @@ def bench(
         running = []
         for row in rows:
             tell(f"{row.name}, {row.way}")
-            process = processes.enter_context(_Process(row, device, threads))
-            if not process.absent:
+            process = _Process(row, device, threads)
+            if process.absent:
+                process.close()
+            else:
                 running.append(process)
+                processes.callback(process.close)
         for turn in range(rounds):
             tell(f"round {turn + 1} of {rounds}")
             for process in running if turn % 2 else reversed(running):
@@ -99,10 +102,7 @@ class _Process:
         self.absent = bool(found.pop("absent", False))
         self._row = replace(row, **found)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         self._process.kill()
         with self._process:  # closes its pipes, and waits
             pass
