@@ -20,7 +20,7 @@ METHODS = click.Choice(["compile", "int8", "int8-dynamic", "int8-static", "bf16"
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--format", type=click.Choice(["onnx", "pt2", "aoti"]), default="onnx", show_default=True)
 @click.option("--int8", is_flag=True, help="Quantise first; onnx only.")
-@click.option("--videos", type=click.Path(exists=True), help="A folder or list of those to measure and compare on.")
+@click.option("--videos", help="A folder or list of those to measure and compare on.")
 def export_command(model: str, output: Path, format: str, int8: bool, videos: str | None) -> None:
     """Write MODEL as a file that runs without zoo: for ONNX Runtime, torch.export.load, or as machine code.
 
