@@ -26,6 +26,8 @@ SHELL = re.findall(r"(?:<!-- ci: (\w+) -->\n)?```bash\n(.*?)```", README, re.DOT
 (TRAINING,) = (code for _, code in SHELL if "zoo train" in code)
 (EVALUATION,) = (code for _, code in SHELL if "zoo evaluate" in code)
 (BULK,) = (code for _, code in SHELL if "zoo batch" in code)
+(DEPLOYMENT,) = (code for _, code in SHELL if "zoo export" in code)
+(OPTIMISED,) = (code for kind, code in BLOCKS if kind == "text" and "zoo.optimize" in code)
 
 
 def test_tables_and_references_are_what_the_tool_writes():
@@ -99,16 +101,40 @@ def test_the_bulk_prediction_of_the_readme_runs(tmp_path):
     assert all(list((tmp_path / out / "parts").glob("*.parquet")) for out in ("out", "features"))
 
 
+@pytest.mark.slow
+def test_the_exports_of_the_readme_run(desk, tmp_path, monkeypatch, capsys):
+    """Every line as it stands, but for the extra; and what compiles, which takes too long for the others."""
+    for library in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(library)
+    from click.testing import CliRunner
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_video.mp4").write_bytes((desk / "my_video.mp4").read_bytes())
+    extra, *lines = DEPLOYMENT.splitlines()
+    assert extra == "pip install 'video-zoo[onnx]'"
+    for line in lines:
+        result = CliRunner().invoke(commands, shlex.split(line, comments=True)[1:])
+        assert result.exit_code == 0, (line, result.output)
+    assert zoo.predict("local-dir:quantised", "my_video.mp4").top[0].label == "pan_right"
+    assert (tmp_path / "speed.png").is_file()
+    exec(compile(OPTIMISED, "README.md", "exec"), {"zoo": zoo})
+    assert "'Conv3d': (17, 17)" in capsys.readouterr().out
+
+
 def test_every_block_of_the_readme_is_run():
     """In here, by .ci/run in a fresh environment, or, where the lines are the guide's too, by tests/test_guide.py."""
-    assert {kind for kind, _ in BLOCKS} == {"python", "bash", "text"}  # text: Spark, which is not here
+    assert {kind for kind, _ in BLOCKS} == {
+        "python",
+        "bash",
+        "text",
+    }  # text: Spark, and what is slow
     guide = (ROOT / "plugins" / "README.md").read_text()
     in_the_guide = {line for code in re.findall(r"```bash\n(.*?)```", guide, re.DOTALL) for line in code.splitlines()}
     for mark, code in SHELL:
         if mark:
             assert re.search(rf"^readme {mark}$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
             assert len(code.splitlines()) == 1  # as many as .ci/run takes
-        elif code not in (COMMANDS, TRAINING, EVALUATION, BULK):
+        elif code not in (COMMANDS, TRAINING, EVALUATION, BULK, DEPLOYMENT):
             assert set(code.splitlines()) <= in_the_guide, code
 
 

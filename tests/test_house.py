@@ -34,7 +34,8 @@ LAYERS = [
     ["pictures"],
     ["publishing", "gallery"],
     ["train"],
-    ["bulk"],
+    ["bulk", "deploy"],
+    ["speed"],
     ["cli"],
     ["__main__"],
 ]

@@ -32,6 +32,8 @@ QUESTIONS = {
     "evaluate --help": "from zoo.cli import commands; commands(['evaluate', '--help'], standalone_mode=False)",
     "batch --help": "from zoo.cli import commands; commands(['batch', '--help'], standalone_mode=False)",
     "gallery --help": "from zoo.cli import commands; commands(['gallery', 'build', '--help'], standalone_mode=False)",
+    "export --help": "from zoo.cli import commands; commands(['export', '--help'], standalone_mode=False)",
+    "bench --help": "from zoo.cli import commands; commands(['bench', '--help'], standalone_mode=False)",
     "predict --help": "from zoo.cli import commands; commands(['predict', '--help'], standalone_mode=False)",
 }
 

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from zoo.bulk.predictor import VideoPredictor
     from zoo.bulk.run import batch
     from zoo.contract import VideoModel
+    from zoo.deploy.export import export
+    from zoo.deploy.exported import load_exported
+    from zoo.deploy.optimize import optimize
     from zoo.factory import build, create, load
     from zoo.publishing import publish
+    from zoo.speed.bench import bench
     from zoo.streaming import Stream
     from zoo.tasks import embed, predict
     from zoo.tasks.classification import Prediction
@@ -51,11 +55,15 @@ _LAZY = {
     "VideoPredictor": "zoo.bulk.predictor",
     "attribute": "zoo.attribution",
     "batch": "zoo.bulk.run",
+    "bench": "zoo.speed.bench",
     "build": "zoo.factory",
     "create": "zoo.factory",
     "embed": "zoo.tasks",
+    "export": "zoo.deploy.export",
     "load": "zoo.factory",
     "load_clips": "zoo.video.clips",
+    "load_exported": "zoo.deploy.exported",
+    "optimize": "zoo.deploy.optimize",
     "predict": "zoo.tasks",
     "publish": "zoo.publishing",
 }
@@ -77,16 +85,20 @@ __all__ = [
     "ZooError",
     "attribute",
     "batch",
+    "bench",
     "build",
     "create",
     "embed",
     "evaluate",
+    "export",
     "hookimpl",
     "info",
     "list_models",
     "load",
     "load_clips",
+    "load_exported",
     "model",
+    "optimize",
     "plugins",
     "predict",
     "publish",

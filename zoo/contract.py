@@ -102,6 +102,10 @@ class VideoModel(nn.Module):
             clip = self._run(stage, clip)
         return clip
 
+    def forward_embedding(self, clip: Tensor) -> Tensor:
+        """What the last layer sees, `[B, D]`."""
+        return self.forward_head(self.forward_features(clip), pre_logits=True)
+
     def forward_intermediates(self, clip: Tensor, indices: Sequence[int] | int | None = None) -> list[Tensor]:
         """The outputs of some stages, in the order of `stages()`.
 

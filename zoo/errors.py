@@ -119,3 +119,7 @@ class PublishError(ZooError):
 
 class BatchError(ZooError):
     """A bulk run that cannot go on, or whose rows do not add up; what it has done is kept."""
+
+
+class DeploymentError(ZooError):
+    """A model that cannot be exported or optimised, or that would then say something else."""

@@ -18,7 +18,7 @@ from zoo.spec import ModelSpec, Preprocessing, Weights
 from zoo.weights.assign import compare, load_into
 from zoo.weights.conversions import layouts_of
 from zoo.weights.fetch import Fetched, fetch
-from zoo.weights.repository import Repository, is_repository, open_repository
+from zoo.weights.repository import Repository, exported_folder, is_repository, open_repository
 from zoo.weights.safetensors_file import open_weights
 from zoo.weights.skip_init import skip_init
 
@@ -56,6 +56,7 @@ def create(
     name: "architecture.tag" gives these weights, "architecture" random ones unless `pretrained` is True (the default
     tag) or a tag. "hf-hub:owner/repo@revision" and "local-dir:path" give what a repository holds, in zoo's own format
     or in that of transformers where a spec `opens` its model type; labels and preprocessing are the repository's.
+    "local-dir:path" of what `zoo.export` has written as ONNX gives that.
     num_classes: another number than the weights' replaces the last layer by a new, random one; `labels` is then None.
     dtype: of parameters and buffers; None is float32 whatever the file holds. kwargs: options of the builder.
     endpoint, cache_dir: of the Hub; None is what its client is set to (HF_ENDPOINT, HF_HOME).
@@ -65,6 +66,12 @@ def create(
         raise SpecError(f"dtype={dtype!r}", hint="a floating-point type, such as torch.bfloat16")
     _check_device(device)
     opened = None
+    if (folder := exported_folder(name)) is not None:
+        from zoo.deploy.exported import load_exported
+
+        if pretrained not in (None, True) or num_classes is not None or kwargs:
+            raise SpecError(f"{name} is an exported file, which has no options", hint="create its architecture")
+        return place(load_exported(folder), device, dtype)
     if is_repository(name):
         if pretrained not in (None, True):
             raise SpecError(f"{name} with pretrained={pretrained!r}", hint="leave pretrained away")

@@ -142,7 +142,7 @@ class Run:
         past = self.state.get(name, frames.new_zeros(1, 1, 1, 1, 1))
         if past.shape[2:4] not in ((1, 1), frames.shape[2:4]):
             raise GeometryError("the state is of frames of another size", hint="start with init_state()")
-        return past.to(frames.dtype).expand(len(frames), count, *frames.shape[2:])
+        return past.to(frames.dtype).expand(frames.shape[0], count, *frames.shape[2:])
 
     def times(self) -> Tensor:
         """Which frame of its stream each is, `[B, 1, t, 1, 1]`; negative where it is from before the first."""
@@ -202,7 +202,7 @@ class Unpadded(nn.Module):
         self.layers, self.window = layers, window
 
     def forward(self, clip: Tensor) -> Tensor:
-        run = Run({}, clip.new_zeros(len(clip), dtype=torch.long), clip.shape[2], self.window)
+        run = Run({}, clip.new_zeros(clip.shape[0], dtype=torch.long), clip.shape[2], self.window)
         return run("", self.layers, clip)[:, :, run.delay :]
 
 
@@ -232,7 +232,7 @@ class ContinualNet(BlockNet):
         return {name: Unpadded(stage, self.frames) for name, stage in super().stages().items()}
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        run = Run({}, features.new_zeros(len(features), dtype=torch.long), features.shape[2], self.frames)
+        run = Run({}, features.new_zeros(features.shape[0], dtype=torch.long), features.shape[2], self.frames)
         rows = run.rows("", self.head, features, self.pooled, self.every)
         return rows if pre_logits else self.head.classify(rows)
 

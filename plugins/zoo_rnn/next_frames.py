@@ -51,7 +51,7 @@ class NextFrames(zoo.VideoModel):
 
     def forward(self, clip: Tensor, frames: int | None = None) -> Tensor:
         """The frames after a clip; `frames` asks for another number than the horizon."""
-        return self._foresee(clip, self.init_state(len(clip), clip.shape[3:]), frames)[0]
+        return self._foresee(clip, self.init_state(clip.shape[0], clip.shape[3:]), frames)[0]
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """From hidden maps `[B, D, T, h, w]` the frame after each `[B, C, T, H, W]`: what training compares."""

@@ -28,7 +28,7 @@ class Remembers(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.step(x, self.init_state(len(x)))[0]
+        return self.step(x, self.init_state(x.shape[0]))[0]
 
 
 def per_frame(module: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class Embed(nn.Module):
         patches = patches.flatten(2, 3) + self.positions(height, width)
         if self.time is not None:
             patches = patches + self.times(frames)
-        cls = (self.cls_token + self.space[:, :1]).expand(len(clip), frames, 1, -1)
+        cls = (self.cls_token + self.space[:, :1]).expand(clip.shape[0], frames, 1, -1)
         return torch.cat((cls, patches), 2)
 
     def positions(self, height: int, width: int) -> Tensor:

@@ -26,7 +26,7 @@ class Embed(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         tubes = self.proj(clip).flatten(1, 3)
-        return torch.cat((self.cls_token.expand(len(clip), -1, -1), tubes), 1) + self.positions
+        return torch.cat((self.cls_token.expand(clip.shape[0], -1, -1), tubes), 1) + self.positions
 
 
 class ViViT(ClassTokenModel):

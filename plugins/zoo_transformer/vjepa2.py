@@ -102,7 +102,7 @@ class Pooler(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         for block in self.blocks:
             tokens = block(tokens)
-        query = self.query.expand(len(tokens), -1, -1)
+        query = self.query.expand(tokens.shape[0], -1, -1)
         x = query + self.attn(query, self.norm1(tokens))
         return (x + self.mlp(self.norm2(x))).squeeze(1)
 

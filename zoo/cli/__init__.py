@@ -19,6 +19,7 @@ from zoo.cli import (
     authors,
     bulk,
     catalogue,
+    deployment,
     evaluation,
     gallery,
     health,
@@ -72,7 +73,21 @@ def commands() -> None:
     """
 
 
-for part in (catalogue, videos, bulk, weights, training, evaluation, authors, publishing, gallery, health, names):
+PARTS = (
+    catalogue,
+    videos,
+    bulk,
+    weights,
+    training,
+    evaluation,
+    deployment,
+    authors,
+    publishing,
+    gallery,
+    health,
+    names,
+)
+for part in PARTS:
     for command in part.COMMANDS:
         command.epilog = epilog(command.name or "")
         commands.add_command(command)

@@ -51,6 +51,16 @@ EXAMPLES = {
         zoo demo
         zoo demo --motion zoom_in -o zoom.mp4
     """,
+    "export": """
+        zoo export r2plus1d_tiny.camera_motion -o exported
+        zoo export r2plus1d_tiny.camera_motion -o quantised --int8 --videos videos
+        zoo export videomae_base.k400 -o exported --format pt2
+    """,
+    "bench": """
+        zoo bench r3d_18 x3d_s videomae_base
+        zoo bench r3d_18 --way compile --way int8 --plot speed.png
+        zoo bench videomae_base --peers --rounds 9 --json
+    """,
     "train": """
         zoo train r2plus1d_tiny videos runs/first --epochs 20
         zoo train r2plus1d_tiny.camera_motion clips.csv runs/second --lr 3e-4 --layer-decay 0.8

@@ -33,4 +33,4 @@ def embed_video(model: VideoModel, video: Any, *, level: str, views: ViewsOption
 
 def clip_features(model: VideoModel, views: Views) -> Tensor:
     """One row `[D]`: what the last layer sees, the mean over views."""
-    return over_views(model, views, lambda x: model.forward_head(model.forward_features(x), True)).mean(0)
+    return over_views(model, views, model.forward_embedding).mean(0)

@@ -25,6 +25,7 @@ from zoo.weights.source import HUB, MAIN, HubFile, at_home, is_file, readable
 ON_HUB = "hf-hub:"
 IN_FOLDER = "local-dir:"
 CONFIG = "config.json"
+EXPORT = "export.json"  # of a file that another runtime executes
 
 log = logging.getLogger("zoo")
 _told: set[str] = set()
@@ -79,6 +80,14 @@ class Repository:
 def is_repository(name: object) -> bool:
     """Whether the name says where a model is, rather than what it is called."""
     return isinstance(name, str) and name.startswith((ON_HUB, IN_FOLDER))
+
+
+def exported_folder(name: object) -> Path | None:
+    """The folder that "local-dir:..." names where it holds what `zoo.export` has written, and no repository."""
+    if not (isinstance(name, str) and name.startswith(IN_FOLDER)):
+        return None
+    folder = at_home(name.removeprefix(IN_FOLDER))
+    return folder if is_file(folder / EXPORT) and not is_file(folder / CONFIG) else None
 
 
 def open_repository(name: str, *, endpoint: str | None = None, cache_dir: str | Path | None = None) -> Repository:

@@ -1,0 +1,99 @@
+"""A network that torch.compile has turned into code, with its weights as constants."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._inductor import config as inductor
+from torch._inductor.compile_fx import compile_fx
+
+from zoo.contract import VideoModel
+from zoo.deploy.facts import Comparison
+from zoo.deploy.trace import quiet
+from zoo.errors import DeploymentError, ZooError
+
+
+class CompiledModel(VideoModel):
+    """A copy of a network in evaluation mode, compiled as one graph whose weights are constants: it cannot be trained.
+
+    Compiled when it is first called, and again for another number of clips, for any number from then on; in a process
+    that it was sent to, anew. `predict`, `embed` and all else is as with the network.
+
+    network: the copy. changes: {type of module: (frozen, of so many)}, of what was compiled last. comparison: with the
+    network that it was made of.
+    """
+
+    def __init__(self, model: VideoModel, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.network: VideoModel = copy.deepcopy(model).to(dtype=dtype).eval().requires_grad_(False)
+        self._compiled: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.num_features, self.num_classes = model.num_features, model.num_classes
+        self.spec, self.options, self.weights = model.spec, model.options, model.weights
+        self.labels, self.preprocessing, self.geometry = model.labels, model.preprocessing, model.geometry
+        self.changes: dict[str, tuple[int, int]] = {}
+        self.comparison: Comparison | None = None
+        self.eval()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_compiled": {}}
+
+    def train(self, mode: bool = True) -> CompiledModel:
+        """Nothing changes: what is compiled is the network in evaluation mode."""
+        return self
+
+    def stages(self) -> dict[str, nn.Module]:
+        return self.network.stages()
+
+    def forward(self, clip: Tensor) -> Tensor:
+        self.check_geometry(clip)
+        return self._call("forward", clip)
+
+    def forward_features(self, clip: Tensor) -> Tensor:
+        return self._call("forward_features", clip)
+
+    def forward_embedding(self, clip: Tensor) -> Tensor:
+        return self._call("forward_embedding", clip)
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        return self.network.forward_head(features, pre_logits)
+
+    def frame_features(self, features: Tensor) -> Tensor:
+        return self.network.frame_features(features)
+
+    def _call(self, name: str, clip: Tensor) -> Tensor:
+        if name not in self._compiled:
+            self._compiled[name] = torch.compile(getattr(self.network, name), fullgraph=True, backend=self._backend)
+        try:
+            # Asked of the configuration by what traces, and not only by the backend, on every call.
+            with torch.no_grad(), inductor.patch(freezing=True):
+                return self._compiled[name](clip)
+        except ZooError:
+            raise
+        except Exception as error:
+            who = self.spec.full_name if self.spec else type(self.network).__name__
+            reason = str(error).strip().partition("\n")[0][:300]
+            raise DeploymentError(
+                f"{who} cannot be compiled: {type(error).__name__}: {reason}",
+                hint="torch.compile needs a C++ compiler, and a network that is one graph",
+            ) from error
+
+    def _backend(self, graph: nn.Module, inputs: Any) -> Any:
+        """Inductor, after a look at which weights it gets as constants."""
+        held = {id(tensor) for tensor in (*graph.parameters(), *graph.buffers())}
+        total, frozen = Counter[str](), Counter[str]()
+        for module in self.network.modules():
+            if own := [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+                total[type(module).__name__] += 1
+                frozen[type(module).__name__] += any(id(tensor) in held for tensor in own)
+        self.changes = {kind: (frozen[kind], count) for kind, count in total.items()}
+        with quiet():
+            return compile_fx(graph, inputs)
+
+    def _apply(self, function: Any, recurse: bool = True) -> Any:
+        self._compiled = {}  # what was compiled is of the weights as they were
+        return super()._apply(function, recurse)  # type: ignore[no-untyped-call]
