@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._inductor import config as inductor
 from torch._inductor.compile_fx import compile_fx
+from torch.fx import GraphModule
 
 from zoo.contract import VideoModel
 from zoo.deploy.facts import Comparison
@@ -82,7 +83,7 @@ class CompiledModel(VideoModel):
                 hint="torch.compile needs a C++ compiler, and a network that is one graph",
             ) from error
 
-    def _backend(self, graph: nn.Module, inputs: Any) -> Any:
+    def _backend(self, graph: GraphModule, inputs: Any) -> Any:
         """Inductor, after a look at which weights it gets as constants."""
         held = {id(tensor) for tensor in (*graph.parameters(), *graph.buffers())}
         total, frozen = Counter[str](), Counter[str]()
