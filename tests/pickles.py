@@ -35,7 +35,9 @@ class Foreign(nn.Linear):
 
 def saved(content: object, **options: object) -> bytes:
     buffer = io.BytesIO()
-    torch.save(content, buffer, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pickle asks every module that is imported, and one of torch's then warns
+        torch.save(content, buffer, **options)
     return buffer.getvalue()
 
 

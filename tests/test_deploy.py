@@ -119,7 +119,7 @@ def test_what_a_file_cannot_do_is_said(loaded, videos):
         zoo.embed(loaded, videos[0], level="map")
     with pytest.raises(SpecError, match="on the CPU in float32"):
         loaded.half()
-    with pytest.raises(GeometryError, match="takes 8 frames"):
+    with pytest.raises(GeometryError, match="of 8 frames and 64x64 pixels, got"):
         loaded(torch.zeros(1, 3, 8, 32, 32))
     with pytest.raises(SpecError, match="optimised or exported already"):
         zoo.optimize(loaded)

@@ -22,6 +22,8 @@ from safetensors.torch import save_file
 import zoo
 from zoo import errors
 from zoo.bulk.folder import check_rows
+from zoo.deploy.compare import check
+from zoo.deploy.facts import Comparison
 from zoo.testing.loopback_hub import LoopbackHub, Request, Response
 from zoo.train.state import FACTS, FOLDER, Checkpoints
 
@@ -129,6 +131,9 @@ PROVOKED: dict[type[zoo.ZooError], Callable[[], object]] = {
     errors.TrainingError: half_a_checkpoint,
     errors.PublishError: lambda: zoo.publish(zoo.build(TINY), "you/net", tag="main"),
     errors.BatchError: lambda: check_rows(np.arange(3), SimpleNamespace(keys=np.arange(2)), np.arange(0)),
+    errors.DeploymentError: lambda: check(
+        Comparison(9, 0.31, 0.6), max_distance=0.2, min_agreement=0.85, what="acme/net by 'int8'"
+    ),
 }
 
 
