@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from zoo import synth
 from zoo.video import write_video
 
 NAMES = zoo.list_models("*.camera_motion", pretrained=True)
-PLUGINS = Path(__file__).parent.parent / "plugins"
+PLUGINS, TOOLS = (Path(__file__).parent.parent / part for part in ("plugins", "tools"))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -32,6 +33,19 @@ def test_the_file_is_what_the_spec_says(name: str) -> None:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     assert header["__metadata__"]["format"] == "pt"
     assert sorted(weights.labels) == sorted(synth.LABELS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_figures_of_the_card_are_those_that_were_measured(name: str) -> None:
+    """On these bytes, at this temperature."""
+    found = importlib.util.spec_from_file_location("camera_motion_tool", TOOLS / "eval_camera_motion.py")
+    tool = importlib.util.module_from_spec(found)
+    found.loader.exec_module(tool)
+    result = json.loads(tool.RESULTS.read_text())[name]
+    weights = zoo.info(name).weights["camera_motion"]
+    assert (result["sha256"], result["temperature"]) == (weights.sha256, weights.preprocessing.temperature)
+    assert [(m.name, m.value, m.dataset) for m in weights.metrics] == tool.figures(result)
+    assert {(m.origin, m.by) for m in weights.metrics} == {("measured", tool.COMMAND)}
 
 
 @pytest.mark.parametrize("fps", [10, 24, 60])

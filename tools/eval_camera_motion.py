@@ -4,8 +4,9 @@
     python tools/eval_camera_motion.py /tmp/clips
 
 Three kinds of clips that nothing was trained or tuned on: `generated` ones of unseen seeds, real stills `moved` by a
-virtual camera, and footage whose camera is `fixed`. Beside each stands what the network says when every frame is the
-same one, which is near chance when motion is what decides. Figures of a card come from here.
+virtual camera, and real clips whose camera is `fixed`. Beside each stands what the network says when every frame is
+the middle one, which is chance when motion is what decides. The results are kept in tools/camera_motion.json, which
+the figures of the cards come from, and with all confusions in tools/camera_motion.md.
 """
 
 from __future__ import annotations
@@ -24,11 +25,17 @@ from zoo.evaluate.calibration import best_temperature
 from zoo.synth import LABELS
 from zoo.video.clips import protocol_of
 
-MODELS = ("r2plus1d_tiny", "convgru_tiny", "videomae_tiny", "tsm_tiny")
+RESULTS = Path(__file__).with_name("camera_motion.json")
+COMMAND = "python tools/eval_camera_motion.py"
 BARS = {"generated": 99.0, "moved": 97.0, "fixed": 90.0}  # percent of the clips
 WORST_CLASS, WORST_ECE = 93.0, 0.05
 CALIBRATION = "synth:camera_motion:270"  # what zoo train calibrates on by tools/camera_motion.toml
 ROUNDS = 20
+ABOUT = {
+    "generated": "generated clips of unseen seeds",
+    "moved": "clips of a virtual camera over real stills",
+    "fixed": "clips of a fixed camera: footage, charts, stills before which a thing passes",
+}
 
 
 def kinds(clips: Path, generated: int) -> dict[str, str]:
@@ -47,22 +54,21 @@ def one_frame(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[tor
 
 
 def measured(model: zoo.VideoModel, data: str, out: Path | None) -> dict[str, Any]:
-    """The figures on one kind of clips."""
+    """The figures on one kind of clips; with one frame, on the centre view."""
     found = zoo.evaluate(model, data, workers=1, out=out)
     hook = model.register_forward_pre_hook(one_frame)
     try:
         still = zoo.evaluate(model, data, views="fast", workers=1)
     finally:
         hook.remove()
-    if found.unreadable:
+    if found.unreadable or found.calibration is None:
         raise SystemExit(f"not all clips can be read: {found.unreadable}")
     return {
         "videos": len(found.samples),
         "top1": round(found.accuracy(), 2),
         "worst_class_top1": round(min(row["top1"] for row in found.per_class.values()), 2),
         "one_frame_top1": round(still.accuracy(), 2),
-        "ece": round(found.calibration["ece"], 4) if found.calibration else None,
-        "per_class": {label: round(row["top1"], 2) for label, row in found.per_class.items()},
+        "ece": round(found.calibration["ece"], 4),
         "confusion": found.confusion,
     }
 
@@ -70,23 +76,40 @@ def measured(model: zoo.VideoModel, data: str, out: Path | None) -> dict[str, An
 @torch.inference_mode()
 def cpu_ms(model: zoo.VideoModel) -> float:
     """Processor time of one clip in the network, in milliseconds: the median of some, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    protocol = model.preprocessing
+    protocol = protocol_of(model)
     clip = torch.randn(1, 3, protocol.num_frames, *protocol.resize)
     spent = []
     for _ in range(ROUNDS + 3):
         before = time.process_time()
         model(clip)
         spent.append(time.process_time() - before)
-    torch.set_num_threads(threads)
     return round(sorted(spent[3:])[ROUNDS // 2] * 1e3, 1)
 
 
 def temperature(model: zoo.VideoModel) -> float:
     """The one at which the labels of generated clips, other ones than are measured on, are likeliest."""
-    found = zoo.evaluate(model, CALIBRATION, workers=1)
-    return best_temperature(found.scores, protocol_of(model))
+    protocol = replace(protocol_of(model), temperature=1.0)
+    return best_temperature(zoo.evaluate(model, CALIBRATION, workers=1).scores, protocol)
+
+
+def figures(result: dict[str, Any]) -> list[tuple[str, float, str]]:
+    """(metric, value, data), as the card has them."""
+    rows: list[tuple[str, float, str]] = []
+    for kind, row in result["clips"].items():
+        about = f"{row['videos']} {ABOUT[kind]}"
+        rows += [("top1", row["top1"], about), ("ece", row["ece"], about)]
+        if kind != "fixed":  # of one class, and of one that shows in one frame
+            rows.append(("top1", row["worst_class_top1"], f"{about}, of its worst class"))
+            rows.append(("top1", row["one_frame_top1"], f"{about}, every frame the middle one"))
+    return [*rows, ("cpu_ms", result["cpu_ms"], "one clip in the network, on one thread")]
+
+
+def missed(kind: str, row: dict[str, Any]) -> list[str]:
+    """Bars that are not reached."""
+    bars = {"top1": row["top1"] >= BARS[kind], "ece": row["ece"] <= WORST_ECE}
+    if kind != "fixed":
+        bars["the worst class"] = row["worst_class_top1"] >= WORST_CLASS
+    return [name for name, reached in bars.items() if not reached]
 
 
 def table(confusion: dict[str, dict[str, int]]) -> str:
@@ -98,58 +121,47 @@ def table(confusion: dict[str, dict[str, int]]) -> str:
     return "\n".join(lines)
 
 
-def missed(kind: str, row: dict[str, Any]) -> list[str]:
-    """Bars that are not reached."""
-    bars = [("top1", row["top1"] >= BARS[kind]), ("worst_class_top1", row["worst_class_top1"] >= WORST_CLASS)]
-    bars.append(("ece", row["ece"] <= WORST_ECE))
-    if kind == "fixed":  # of one class
-        bars = bars[:1]
-    return [name for name, reached in bars if not reached]
-
-
 def report(name: str, result: dict[str, Any]) -> str:
     """All of a model's figures, as Markdown."""
-    lines = [f"## {name}", "", f"{result['cpu_ms']} ms of processor time for one clip."]
+    lines = [f"## {name}", "", f"{result['cpu_ms']} ms of processor time for one clip, on one thread."]
     for kind, row in result["clips"].items():
-        short = missed(kind, row)
-        lines += ["", f"### {kind}: {row['top1']} % of {row['videos']} videos", ""]
-        lines.append(f"Worst class {row['worst_class_top1']} %, expected calibration error {row['ece']}, every frame")
-        lines.append(
-            f"the same one {row['one_frame_top1']} %." + (f" Short of the bar: {', '.join(short)}." * bool(short))
-        )
-        lines += ["", table(row["confusion"])]
+        said = f"Worst class {row['worst_class_top1']} %; expected calibration error {row['ece']}; every frame the "
+        said += f"middle one {row['one_frame_top1']} %."
+        if short := missed(kind, row):
+            said += f" Short of the bar: {', '.join(short)}."
+        lines += ["", f"### {row['top1']} % of {row['videos']} {ABOUT[kind]}", "", said, "", table(row["confusion"])]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, help="folder that tools/camera_motion_clips.py has written")
-    parser.add_argument("--model", action="append", help="a name or local-dir:PATH; all families if not given")
+    parser.add_argument("--model", action="append", help="a name or local-dir:PATH; all of the zoo's if not given")
     parser.add_argument("--generated", type=int, default=450, help="how many generated clips")
-    parser.add_argument("--only", choices=tuple(BARS), action="append", help="kinds of clips; all if not given")
+    parser.add_argument("--only", choices=tuple(BARS), action="append", help="kinds of clips; nothing is kept then")
     parser.add_argument("--temperature", action="store_true", help="say which one calibrates each model, and use it")
-    parser.add_argument("--out", type=Path, help="folder for the report, the figures and each evaluation")
+    parser.add_argument("--out", type=Path, help="folder for each evaluation")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    names = args.model or [f"{name}.camera_motion" for name in MODELS]
-    results: dict[str, Any] = {}
-    for name in names:
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    for name in args.model or zoo.list_models("*.camera_motion"):
         model = zoo.create(name)
         if args.temperature:
             model.preprocessing = replace(protocol_of(model), temperature=temperature(model))
             print(f"{name}: temperature {model.preprocessing.temperature}", flush=True)
-        row: dict[str, Any] = {"cpu_ms": cpu_ms(model), "clips": {}}
+        weights = {"sha256": model.weights and model.weights.sha256, "temperature": protocol_of(model).temperature}
+        row: dict[str, Any] = {**weights, "cpu_ms": cpu_ms(model), "clips": {}}
         for kind, data in kinds(args.clips, args.generated).items():
-            if args.only and kind not in args.only:
-                continue
-            out = args.out / name.rpartition("/")[2] / kind if args.out else None
-            row["clips"][kind] = measured(model, data, out)
-        results[name] = row
+            if not args.only or kind in args.only:
+                out = args.out / name.rpartition("/")[2] / kind if args.out else None
+                row["clips"][kind] = measured(model, data, out)
         print(report(name, row), flush=True)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "camera_motion.json").write_text(json.dumps(results, indent=1) + "\n")
-        (args.out / "camera_motion.md").write_text("\n".join(report(name, row) for name, row in results.items()))
+        if not args.only and ":" not in name:
+            results[name] = row
+            RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    pages = (report(name, row) for name, row in sorted(results.items()))
+    title = f"# Camera motion, measured by `{COMMAND}`\n"
+    RESULTS.with_suffix(".md").write_text("\n".join([title, *pages]))
 
 
 if __name__ == "__main__":
