@@ -201,6 +201,21 @@ def test_describing_the_models_imports_neither_torch_nor_torchvision():
     assert done.stdout.strip() == "[]"
 
 
+def test_comparing_a_repository_with_its_network_imports_no_compiler():
+    """That takes over a second, and the first multiplication on the meta device, where `create` compares, does it."""
+    openable = [name for name, spec in SPECS.items() if spec.opens]
+    assert openable
+    code = f"""
+import sys, torch, zoo
+from zoo.weights.skip_init import skip_init
+with torch.device("meta"), skip_init():
+    for name in {openable}:
+        zoo.build(name)
+print("torch._dynamo" in sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 @every_spec
 def test_the_spec_is_true_of_the_network(name):
     spec = SPECS[name]

@@ -1,6 +1,6 @@
 """How far continual networks are from the clip networks whose weights they have, on real clips.
 
-python tools/compare_continual.py FOLDER_OF_VIDEOS [x3d_s slow_r50]
+python tools/compare_continual.py FOLDER_OF_VIDEOS [x3d_s slow_r50] [--step 2]
 
 A clip network pads its clips with zeros in time; on a stream there is the video before and after instead. Here both
 name the same frames: of every video a clip in its middle, and for the continual network also the frames around it that
@@ -24,19 +24,18 @@ from zoo.video.transforms import crop_boxes, to_clip
 from zoo_cnn.continual import continual
 
 SIDE = 160
-STEP = 2  # frames of the video between those that are looked at: most clips at hand are short
 
 
-def clips_of(folder: Path, frames: int, protocol: zoo.Preprocessing) -> list[Tensor]:
-    """Of every video that is long enough, `frames` frames of its middle as `[1, 3, T, H, W]`."""
+def clips_of(folder: Path, frames: int, step: int, protocol: zoo.Preprocessing) -> list[Tensor]:
+    """Of every video that is long enough, `frames` frames of its middle, `step` apart, as `[1, 3, T, H, W]`."""
     found = []
     for path in sorted(folder.iterdir()):
         try:
             count = zoo.video.probe(path).n_frames
-            start = (count - frames * STEP) // 2
+            start = (count - frames * step) // 2
             if start < 0:
                 continue
-            wanted = range(start, start + frames * STEP, STEP)
+            wanted = range(start, start + frames * step, step)
             data = zoo.video.read_frames(path, wanted, size=SIDE).data
         except ZooError:
             continue
@@ -45,7 +44,7 @@ def clips_of(folder: Path, frames: int, protocol: zoo.Preprocessing) -> list[Ten
     return found
 
 
-def compare(name: str, folder: Path) -> str:
+def compare(name: str, folder: Path, step: int) -> str:
     torch.manual_seed(0)
     model = zoo.build(name).eval()
     for module in model.modules():  # fresh networks switch their branches off
@@ -53,8 +52,12 @@ def compare(name: str, folder: Path) -> str:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             module.momentum = None  # the mean of all that is seen
     stream = continual(model)
-    around = (stream.receptive_field - stream.frames) if stream.receptive_field < 100 else 2 * stream.delay
-    videos = clips_of(folder, stream.frames + around, model.preprocessing)
+    seen = stream.receptive_field - stream.frames if stream.receptive_field < 100 else 2 * stream.delay
+    around = max(seen, stream.delay)
+    frames = stream.frames + around
+    videos = clips_of(folder, frames, step, model.preprocessing)
+    if not videos:
+        return f"{name}: no video has {frames} frames that are {step} apart"
     middle = slice(around - stream.delay, around - stream.delay + stream.frames)
     with torch.no_grad():
         model.train()
@@ -81,9 +84,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", default=("x3d_s", "slow_r50"))
+    parser.add_argument("--step", type=int, default=2, help="frames of the video from one that is seen to the next")
     options = parser.parse_args()
     for name in options.names:
-        print(compare(name, options.folder), flush=True)
+        print(compare(name, options.folder, options.step), flush=True)
 
 
 if __name__ == "__main__":

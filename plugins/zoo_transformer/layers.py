@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -256,6 +257,17 @@ def new_head(model: zoo.VideoModel, dim: int, num_classes: int) -> nn.Module:
     nn.init.normal_(head.weight, std=0.02)
     nn.init.zeros_(head.bias)
     return head
+
+
+def fixed_table(make: Callable[..., Tensor], *args: Any) -> Tensor:
+    """What `make(*args)` computes, computed on the CPU and moved to the device that the network is built on.
+
+    So it is the same everywhere, and quick on the meta device, where the first multiplication imports torch's compiler:
+    longer than it takes to read the weights.
+    """
+    with torch.device("cpu"):
+        made = make(*args)
+    return made.to(torch.get_default_device())
 
 
 def pair(size: int | Sequence[int]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo_transformer.layers import Block, GridModel, PatchEmbed, drop_rates, initialise, new_head, pair
+from zoo_transformer.layers import Block, GridModel, PatchEmbed, drop_rates, fixed_table, initialise, new_head, pair
 
 POOLS = ("mean", "first")
 NORMS = ("pooled", "token", "none")
@@ -33,8 +33,8 @@ class SineEmbed(PatchEmbed):
 
     def __init__(self, patch: tuple[int, int, int], channels: int, dim: int, grid: tuple[int, int, int]) -> None:
         super().__init__(patch, channels, dim)
-        table = sine_table(grid[0] * grid[1] * grid[2], dim)
-        self.register_buffer("positions", table.unflatten(0, grid), persistent=False)
+        positions = fixed_table(sine_table, grid[0] * grid[1] * grid[2], dim)
+        self.register_buffer("positions", positions.unflatten(0, grid), persistent=False)
 
     def forward(self, clip: Tensor) -> Tensor:
         return super().forward(clip) + self.positions

@@ -16,7 +16,17 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from zoo_transformer.layers import Block, GridModel, Mlp, PatchEmbed, attend, drop_rates, initialise, new_head
+from zoo_transformer.layers import (
+    Block,
+    GridModel,
+    Mlp,
+    PatchEmbed,
+    attend,
+    drop_rates,
+    fixed_table,
+    initialise,
+    new_head,
+)
 
 
 class Rotary(nn.Module):
@@ -32,7 +42,7 @@ class Rotary(nn.Module):
         if head_dim % 2:
             raise ValueError(f"channels of a head come in pairs, and there are {head_dim}")
         self.head_dim = head_dim
-        self.register_buffer("table", self.angles(grid), persistent=False)  # [2, T', H', W', head_dim]
+        self.register_buffer("table", fixed_table(self.angles, grid), persistent=False)  # [2, T', H', W', head_dim]
 
     def angles(self, grid: Sequence[int], like: Tensor | None = None) -> Tensor:
         """Cosines, and sines with the sign that the swapped pair needs."""

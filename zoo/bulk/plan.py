@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import compress, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,6 @@ from zoo.bulk.arrow import arrow
 from zoo.bulk.folder import Folder, Keys, key
 from zoo.bulk.inputs import MANY, Inputs
 from zoo.errors import BatchError, DataError
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN = 3
 
