@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from pathlib import Path
 
@@ -14,23 +15,37 @@ import zoo
 from zoo import synth
 from zoo.video import write_video
 
-NAME = "r2plus1d_tiny.camera_motion"
-FILE = Path(__file__).parent.parent / "plugins" / "zoo_cnn" / "weights" / f"{NAME}.safetensors"
+NAMES = zoo.list_models("*.camera_motion", pretrained=True)
+PLUGINS, TOOLS = (Path(__file__).parent.parent / part for part in ("plugins", "tools"))
 
 
-@pytest.fixture(scope="module")
-def model() -> zoo.VideoModel:
-    return zoo.create(NAME)
+@pytest.fixture(scope="module", params=NAMES)
+def model(request: pytest.FixtureRequest) -> zoo.VideoModel:
+    return zoo.create(request.param)
 
 
-def test_the_file_is_what_the_spec_says() -> None:
-    weights = zoo.info(NAME).weights["camera_motion"]
-    data = FILE.read_bytes()
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_is_what_the_spec_says(name: str) -> None:
+    weights = zoo.info(name).weights["camera_motion"]
+    data = (PLUGINS / weights.source.removeprefix("pkg://")).read_bytes()
     assert (weights.size, weights.sha256) == (len(data), hashlib.sha256(data).hexdigest())
     assert len(data) < 3_000_000
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    assert header["__metadata__"] == {"format": "pt"}
-    assert weights.labels == synth.LABELS
+    assert header["__metadata__"]["format"] == "pt"
+    assert sorted(weights.labels) == sorted(synth.LABELS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_figures_of_the_card_are_those_that_were_measured(name: str) -> None:
+    """On these bytes, at this temperature."""
+    found = importlib.util.spec_from_file_location("camera_motion_tool", TOOLS / "eval_camera_motion.py")
+    tool = importlib.util.module_from_spec(found)
+    found.loader.exec_module(tool)
+    result = json.loads(tool.RESULTS.read_text())[name]
+    weights = zoo.info(name).weights["camera_motion"]
+    assert (result["sha256"], result["temperature"]) == (weights.sha256, weights.preprocessing.temperature)
+    assert [(m.name, m.value, m.dataset) for m in weights.metrics] == tool.figures(result)
+    assert {(m.origin, m.by) for m in weights.metrics} == {("measured", tool.COMMAND)}
 
 
 @pytest.mark.parametrize("fps", [10, 24, 60])
@@ -69,6 +84,7 @@ def test_exported_it_gives_the_same_logits(model: zoo.VideoModel) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 1, 8, 8), (2, 3, 5, 40, 72), (1, 3, 16, 64, 64)])
-def test_it_takes_clips_of_any_length_and_size(model: zoo.VideoModel, shape: tuple[int, ...]) -> None:
+def test_the_convolutional_one_takes_clips_of_any_length_and_size(shape: tuple[int, ...]) -> None:
+    model = zoo.create("r2plus1d_tiny.camera_motion")
     assert model(torch.randn(shape)).shape == (shape[0], 9)
     assert model.forward_features(torch.randn(shape)).shape[1] == model.num_features

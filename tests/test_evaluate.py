@@ -232,9 +232,10 @@ def test_the_matrix_has_a_row_for_each_label_and_stays_small_for_many():
 @pytest.mark.slow
 @pytest.mark.parametrize("views", ["card", "fast"])
 def test_two_processes_give_the_result_of_one(folder, tmp_path, views):
-    (folder / "green" / "9.mp4").write_bytes(b"no video either")
-    rows = [f"{folder / name}.mp4,{label}" for label in ("static", "pan_left") for name in ("red/1", "red/2", "blue/2")]
+    (tmp_path / "9.mp4").write_bytes(b"no video either")
+    rows = [f"{folder / name}.mp4,{label}" for label in ("static", "pan_left") for name in ("red/1", "red/2")]
     rows += [f"{folder / 'green/1'}.mp4,zoom_in"] * 20
+    rows += [f"{folder / 'blue/2.mp4'},static", f"{tmp_path / '9.mp4'},pan_left"]
     (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
     results = []
     for launch in ([], ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]):

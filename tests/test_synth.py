@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,11 @@ import torch
 
 from zoo import synth
 from zoo.errors import SpecError
-from zoo.synth import symmetry
+from zoo.spec import Preprocessing
+from zoo.train.augment import TURNS, recipe_of
+from zoo.train.settings import Settings
+
+RECIPE = Path(__file__).parent.parent / "tools" / "camera_motion.toml"
 
 TURNED = {"x": 0.0, "y": 0.0, "zoom": 0.0, "roll": 0.0}
 
@@ -148,37 +154,25 @@ def test_a_wrong_label_is_refused_with_those_there_are() -> None:
         synth.generate("dolly", seed=0)
 
 
-def test_batches_are_decided_by_their_seed_and_hold_all_labels() -> None:
-    first, again = (synth.batches(seed=[7, 1], size=6, pixels=32) for _ in range(2))
-    labels: list[int] = []
-    for _ in range(8):
-        (x, y), (same_x, same_y) = next(first), next(again)
-        assert x.shape == (6, 8, 3, 32, 32) and x.dtype == torch.uint8
-        assert torch.equal(x, same_x) and torch.equal(y, same_y)
-        labels += y.tolist()
-    assert len(set(labels)) >= 7
-
-
-@pytest.mark.parametrize("which", range(symmetry.SYMMETRIES))
+@pytest.mark.parametrize("turns", [turns for n in range(5) for turns in combinations(TURNS, n)], ids="+".join)
 @pytest.mark.parametrize("label", ["static", *CONTENT])
-def test_a_symmetry_changes_the_label_as_it_changes_the_picture(still: torch.Tensor, label: str, which: int) -> None:
+def test_turning_a_clip_changes_the_label_as_the_recipe_has_it(
+    still: torch.Tensor, label: str, turns: tuple[str, ...]
+) -> None:
+    settings = Settings.read(RECIPE, model="r2plus1d_tiny", data="synth:camera_motion:18", out="nowhere")
+    recipe = recipe_of(Preprocessing(num_frames=5, resize=(120, 120)), settings, synth.LABELS)
     axis, sign = synth.MOVES.get(label, ("x", 0))
     route = path(**{axis: sign * AMOUNT.get(label.split("_")[0], 0)})
-    frames = synth.move_camera(still[:300, :300], route, (120, 120))
-    turned, new = symmetry.transform(frames.movedim(-1, 1), synth.LABELS.index(label), which)
+    turned = synth.move_camera(still[:300, :300], route, (120, 120)).movedim(-1, 1)
+    for turn in turns:
+        turned = TURNS[turn](turned)
+    new = synth.LABELS[recipe.label_of(synth.LABELS.index(label), turns)]
     seen = motion(turned.movedim(1, -1))
-    if synth.LABELS[new] == "static":
+    if new == "static":
         assert label == "static" and max(map(abs, seen.values())) == 0
     else:
-        content, direction = CONTENT[synth.LABELS[new]]
+        content, direction = CONTENT[new]
         assert seen[content] * direction > 8
-
-
-def test_videos_slower_than_the_protocol_repeat_frames_and_never_run_ahead() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        times = synth.shown_times(rng, 8, 8.0)
-        assert len(times) == 8 and (np.diff(times) >= 0).all() and times[-1] - times[0] <= 7 / 8 + 1 / 9
 
 
 def test_importing_it_imports_neither_av_nor_torchvision() -> None:

@@ -128,15 +128,17 @@ def test_what_rounds_otherwise_is_said_when_a_training_goes_on(whole, folder):
     assert "not bit for bit, as these differ: grad_checkpointing False -> True" in "\n".join(said)
 
 
-def test_parts_of_a_step_add_up_to_the_step(folder, tmp_path, monkeypatch):
+def test_parts_of_a_step_add_up_to_the_step_in_any_layout(folder, tmp_path, monkeypatch):
     """Without dropout and with frozen statistics."""
     plain = {"steps": 1, "freeze_bn": True, "model_options": {"widths": [4, 6], "dropout": 0.0}, "clip_grad": 0}
     found = {}
-    for name, more in (("whole", {}), ("parts", {"accumulate": 3})):
+    for name, more in (("whole", {}), ("parts", {"accumulate": 3}), ("innermost", {"channels_last": True})):
         given = training.settings(folder, tmp_path / name, **plain, **more)
         found[name] = training.gradient_of_the_first_step(given, monkeypatch)
     for name, gradient in found["whole"].items():
-        assert torch.allclose(found["parts"][name], gradient, rtol=1e-5, atol=1e-7), name
+        for how in ("parts", "innermost"):
+            assert torch.allclose(found[how][name], gradient, rtol=1e-5, atol=1e-7), (name, how)
+    assert found["innermost"]["stem.0.0.weight"].is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -284,7 +285,7 @@ def test_without_augmentation_a_clip_is_that_of_the_protocol(folder):
         clips, flipped = recipe_of(protocol, plain, LABELS).clips(sample, [1, 2])
         wanted = load_clips(protocol, sample.path, views="fast").data[0]
         assert torch.equal(clips, torch.stack([wanted, wanted]))
-        assert flipped == [False, False]
+        assert flipped == [(), ()]
 
 
 def test_what_chance_does_to_a_clip_follows_from_its_key_alone(folder):
@@ -301,7 +302,7 @@ def test_what_chance_does_to_a_clip_follows_from_its_key_alone(folder):
         assert torch.equal(alone[0], first[key])
         assert flip == [flips[key]]
     assert len({clip.sum().item() for clip in first}) == 8
-    assert {True, False} == set(flips)
+    assert {("flip",), ()} == set(flips)
 
 
 def test_one_crop_is_cut_from_all_frames_of_a_clip(tmp_path):
@@ -346,16 +347,42 @@ def test_mirrors_are_refused_where_a_label_names_a_side():
         "right now",
     ]
     sides = ("pan_left", "pan_right", "static")
-    assert recipe_of(PROTOCOL, some(), LABELS).flip == 0.5
-    assert recipe_of(PROTOCOL, some(), sides).flip == 0
+    assert recipe_of(PROTOCOL, some(), LABELS).turns == {"flip": 0.5}
+    assert recipe_of(PROTOCOL, some(), sides).turns == {}
     with pytest.raises(SpecError, match="in a mirror 'pan_left' is something else"):
         recipe_of(PROTOCOL, some(flip=0.5), sides)
     swapped = recipe_of(PROTOCOL, some(flip_labels={"pan_left": "pan_right"}), sides)
-    assert (swapped.flip, swapped.mirrored) == (0.5, (1, 0, 2))
+    assert (swapped.turns, swapped.renamed["flip"]) == ({"flip": 0.5}, (1, 0, 2))
     with pytest.raises(SpecError, match="no label of the data"):
         recipe_of(PROTOCOL, some(flip_labels={"pan_left": "pan_wrong"}), sides)
     with pytest.raises(SpecError, match="different sizes"):
         recipe_of(zoo.Preprocessing(num_frames=4, resize=64), some(), LABELS)
+
+
+def test_turned_clips_get_the_labels_that_turning_exchanges(folder):
+    sample = read_listing(folder).samples[0]
+    square = dataclasses.replace(PROTOCOL, resize=(16, 16))
+    sides = ("left", "right", "up", "down")
+    given = {"upside_down_labels": {"up": "down"}, "transpose_labels": {"left": "up", "right": "down"}}
+    given |= {"reverse_labels": {"left": "right", "up": "down"}, "random_resized_crop": False, "temporal_jitter": False}
+    recipe = recipe_of(square, some(**given), sides)
+    plain = load_clips(square, sample.path, views="fast").data[0]
+    clips, turns = recipe.clips(sample, range(16))
+    assert {turn for done in turns for turn in done} == {"upside_down", "transpose", "reverse"}
+    for clip, done in zip(clips, turns, strict=True):
+        for turn in reversed(done):
+            clip = {"upside_down": clip.flip(-2), "transpose": clip.mT, "reverse": clip.flip(1)}[turn]
+        assert torch.equal(clip, plain)
+    assert [recipe.label_of(0, done) for done in ((), ("upside_down",), ("transpose",), ("transpose", "reverse"))] == [
+        0,
+        0,
+        2,
+        3,
+    ]
+    with pytest.raises(SpecError, match="only squares"):
+        recipe_of(dataclasses.replace(PROTOCOL, resize=(16, 20)), some(**given), sides)
+    with pytest.raises(SpecError, match="reverse_labels: 'in' is no label"):
+        recipe_of(square, some(reverse_labels={"in": "out"}), sides)
 
 
 def test_mixed_clips_and_targets_have_the_same_parts():

@@ -40,7 +40,7 @@ def written(data: Path, root: Path, **changes: Any) -> Path:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=1200)
     assert process.returncode == 0, said
     return said
 

@@ -1,7 +1,6 @@
 """Clips with a known camera motion, made from nothing but a seed: for the demo, the tests and the training.
 
     clip = synth.generate("pan_right", seed=0)     # 3 s at 30 fps, 256x256
-    for frames, labels in synth.batches(seed=0, size=32): ...
 
 Needs torch and numpy only. The same arguments give the same clip, and no global random state is read or changed.
 `camera` moves a camera over any picture, `worlds` draws pictures, `scene` adds what may not change the label.
@@ -9,7 +8,6 @@ Needs torch and numpy only. The same arguments give the same clip, and no global
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.errors import SpecError
-from zoo.synth import scene, symmetry, worlds
+from zoo.synth import scene, worlds
 from zoo.synth.camera import FLOW, LABELS, MOVES, Array, Path, draw_path, move_camera, sample, view_points
 from zoo.synth.worlds import draw_world
 
@@ -28,15 +26,12 @@ __all__ = [
     "MOVES",
     "Clip",
     "Path",
-    "batches",
     "draw_path",
     "draw_world",
     "generate",
     "move_camera",
     "render",
     "scene",
-    "shown_times",
-    "symmetry",
     "worlds",
 ]
 
@@ -134,47 +129,6 @@ def _nearer(rng: np.random.Generator, path: Path, size: tuple[int, int], how: di
     speeds = np.cumprod(rng.uniform(1.2, 1.8, rng.integers(1, 3)))
     paths = [Path(path.x * speed, path.y * speed, path.zoom, path.roll) for speed in speeds]
     return [view_points(moved, size, **how) for moved in paths]
-
-
-def batches(
-    *, seed: int | list[int], size: int, frames: int = 8, fps: float = 8.0, pixels: int = 64, reuse: int = 4
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches for training: clips `[size, T, 3, pixels, pixels]` uint8 and labels `[size]`.
-
-    Frames are those that a protocol of `frames` frames at `fps` finds in videos of 10 to 60 frames per second and of
-    any aspect, squeezed to a square. reuse: how often a clip is shown on average, each time under another symmetry.
-    """
-    rng = np.random.default_rng(seed)
-    fresh = _labelled(rng, frames, fps, pixels)
-    kept: list[tuple[Tensor, int]] = []
-    while True:
-        chosen = [next(fresh) for _ in range(-(-size // reuse) if kept else size)]
-        kept = (kept + chosen)[-16 * size :]
-        chosen += [kept[i] for i in rng.integers(len(kept), size=size - len(chosen))]
-        clips, labels = zip(*(symmetry.draw(rng, clip, label) for clip, label in chosen), strict=True)
-        yield torch.stack(clips), torch.tensor(labels)
-
-
-def _labelled(rng: np.random.Generator, frames: int, fps: float, pixels: int) -> Iterator[tuple[Tensor, int]]:
-    while True:
-        world = _planes(draw_world(rng))
-        for _ in range(4):  # cameras over one world
-            label = int(rng.integers(len(LABELS)))
-            times = shown_times(rng, frames, fps)
-            path = draw_path(rng, LABELS[label], times)
-            aspect = float(np.exp(rng.uniform(-0.85, 0.85)))
-            clip = render(rng, world, path, times, size=(pixels, pixels), aspect=aspect)
-            yield (clip * 255).round().to(torch.uint8), label
-
-
-def shown_times(rng: np.random.Generator, frames: int, fps: float) -> Array:
-    """When the frames were taken that a video shows at `frames` moments, 1 / fps apart, seen from any offset."""
-    rate = float(rng.choice(FRAME_RATES)) if rng.random() < 0.7 else rng.uniform(9, 60)
-    wanted = rng.random() + np.arange(frames) / fps
-    times = np.floor(wanted * rate + 1e-6) / rate
-    if rng.random() < 0.04:  # a short video: its last frame is repeated
-        times = np.minimum(times, times[-1 - rng.integers(1, max(frames // 3, 2))])
-    return np.asarray(times)
 
 
 def _somewhere(rng: np.random.Generator, world: Tensor, view: float) -> tuple[float, float]:

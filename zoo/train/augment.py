@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,19 +27,35 @@ from zoo.video.footage import Pixels, settled
 from zoo.video.transforms import crop_boxes, to_clip
 
 LARGER = 1.25  # than the protocol's are the frames that crops of random size are cut from
+# What turns a video `[T, C, H, W]` into another one whose label is known.
+TURNS: dict[str, Callable[[Tensor], Tensor]] = {
+    "flip": lambda video: video.flip(-1),
+    "upside_down": lambda video: video.flip(-2),
+    "transpose": lambda video: video.transpose(-1, -2),
+    "reverse": lambda video: video.flip(0),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How clips for training are made. mirrored: the label that each label becomes in a mirror."""
+    """How clips for training are made.
+
+    turns: how often each of TURNS is done. renamed: the label that each label becomes by it.
+    """
 
     protocol: Preprocessing
     settings: Settings
-    flip: float
-    mirrored: tuple[int, ...]
+    turns: Mapping[str, float]
+    renamed: Mapping[str, tuple[int, ...]]
 
-    def clips(self, sample: Sample, keys: Sequence[int]) -> tuple[Tensor, list[bool]]:
-        """One clip for each key, float32 `[R, C, T, H, W]`, and which of them are mirrored. Raises VideoError."""
+    def label_of(self, label: int, turns: Sequence[str]) -> int:
+        """What `label` is after these turns."""
+        for turn in turns:
+            label = self.renamed[turn][label]
+        return label
+
+    def clips(self, sample: Sample, keys: Sequence[int]) -> tuple[Tensor, list[tuple[str, ...]]]:
+        """One clip for each key, float32 `[R, C, T, H, W]`, and the turns of each. Raises VideoError."""
         footage = sample.open(keys[0])
 
         def read() -> tuple[list[list[int]], dict[int, Pixels]]:
@@ -49,7 +65,7 @@ class Recipe:
 
         plans, frames = settled(read)
         made = [self._clip(np.stack([frames[i] for i in p]), key) for p, key in zip(plans, keys, strict=True)]
-        return torch.stack([clip for clip, _ in made]), [flipped for _, flipped in made]
+        return torch.stack([clip for clip, _ in made]), [turns for _, turns in made]
 
     def _frames(
         self, times: Sequence[float], fps: float, duration: float, span: tuple[float, float] | None, key: int
@@ -66,18 +82,16 @@ class Recipe:
         bounds = {"start_s": start, "end_s": None if end is None else min(end, duration)}
         return sampling.plan(self.protocol, times, fps=fps, duration_s=duration, clips="centre", **bounds)[0]
 
-    def _clip(self, frames: Pixels, key: int) -> tuple[Tensor, bool]:
+    def _clip(self, frames: Pixels, key: int) -> tuple[Tensor, tuple[str, ...]]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key)
-            flipped = bool(torch.rand(()) < self.flip)
-            if self._transform is None and not flipped:
-                return self._normalised(frames), False
-            video = tv_tensors.Video(torch.from_numpy(frames).permute(0, 3, 1, 2))  # [T, C, H, W]
+            turns = tuple(turn for turn, often in self.turns.items() if bool(torch.rand(()) < often))
+            video = torch.from_numpy(frames).permute(0, 3, 1, 2)  # [T, C, H, W]
             if self._transform is not None:
-                video = self._transform(video)
-            if flipped:
-                video = v2.functional.horizontal_flip(video)
-        return self._normalised(video.permute(0, 2, 3, 1).numpy()), flipped
+                video = self._transform(tv_tensors.Video(video)).as_subclass(Tensor)
+            for turn in turns:
+                video = TURNS[turn](video)
+        return self._normalised(video.permute(0, 2, 3, 1).numpy()), turns
 
     def _normalised(self, frames: Pixels) -> Tensor:
         height, width = frames.shape[1:3]
@@ -115,19 +129,27 @@ class _Middle(random.Random):
 
 
 def recipe_of(protocol: Preprocessing, settings: Settings, labels: tuple[str, ...]) -> Recipe:
-    """Raises SpecError where mirrored clips would get wrong labels, and for clips that are of no common size."""
-    input_size(protocol)
-    if unknown := sorted({*settings.flip_labels, *settings.flip_labels.values()} - set(labels)):
-        raise SpecError(f"flip_labels: {unknown[0]!r} is no label of the data", hint=f"they are {', '.join(labels)}")
-    pairs = dict(settings.flip_labels) | {new: old for old, new in settings.flip_labels.items()}
-    sided = [label for label in names_a_side(labels) if label not in pairs]
+    """Raises SpecError where turned clips would get wrong labels, and for clips that are of no common size."""
+    height, width = input_size(protocol)
+    pairs = {turn: _both_ways(turn, getattr(settings, f"{turn}_labels"), labels) for turn in TURNS}
+    sided = [label for label in names_a_side(labels) if label not in pairs["flip"]]
     if settings.flip and sided:
         raise SpecError(
             f"flip={settings.flip}, but in a mirror {sided[0]!r} is something else",
             hint="say flip=0, or which labels change places: flip_labels={'turn left': 'turn right'}",
         )
-    flip = settings.flip if settings.flip is not None else 0.0 if sided else 0.5
-    return Recipe(protocol, settings, flip, tuple(labels.index(pairs.get(label, label)) for label in labels))
+    if pairs["transpose"] and height != width:
+        raise SpecError(f"transpose_labels, but clips are of {height}x{width}", hint="only squares can be transposed")
+    turns = {turn: 0.5 for turn in TURNS if pairs[turn]}
+    turns |= {"flip": settings.flip if settings.flip is not None else 0.0 if sided else 0.5}
+    renamed = {turn: tuple(labels.index(both.get(label, label)) for label in labels) for turn, both in pairs.items()}
+    return Recipe(protocol, settings, {turn: turns[turn] for turn in TURNS if turns.get(turn)}, renamed)
+
+
+def _both_ways(turn: str, pairs: Mapping[str, str], labels: tuple[str, ...]) -> dict[str, str]:
+    if unknown := sorted({*pairs, *pairs.values()} - set(labels)):
+        raise SpecError(f"{turn}_labels: {unknown[0]!r} is no label of the data", hint=f"they are {', '.join(labels)}")
+    return dict(pairs) | {new: old for old, new in pairs.items()}
 
 
 def input_size(protocol: Preprocessing) -> tuple[int, int]:

@@ -53,11 +53,11 @@ class Clips(Dataset[Shown]):
         label, repeats = self.number[sample.label], recipe.settings.repeats
         keys = [key(recipe.settings.seed, "clip", show.epoch, sample.name, copy) for copy in range(repeats)]
         try:
-            clips, flipped = recipe.clips(sample, keys)
+            clips, turns = recipe.clips(sample, keys)
         except VideoError as error:
             black = torch.zeros(repeats, 3, recipe.protocol.num_frames, *input_size(recipe.protocol))
             return show, black, torch.full((repeats,), UNREADABLE), f"{sample.name}: {error}"
-        return show, clips, torch.tensor([recipe.mirrored[label] if f else label for f in flipped]), ""
+        return show, clips, torch.tensor([recipe.label_of(label, done) for done in turns]), ""
 
 
 def loader(clips: Clips, share: Share, *, workers: int, pin: bool) -> Iterable[Batch]:

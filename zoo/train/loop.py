@@ -31,7 +31,7 @@ from zoo.train.log import Log, Row, progress
 from zoo.train.material import Material, material_of
 from zoo.train.mix import mix, targets_of
 from zoo.train.network import network_of, order_of
-from zoo.train.optimise import Average, freeze, optimizer_of, rate, set_rate, to_training
+from zoo.train.optimise import INNERMOST, Average, channels_innermost, freeze, optimizer_of, rate, set_rate, to_training
 from zoo.train.parallel import gathered, part, share_statistics, spread, whole
 from zoo.train.result import FOLDER, write_result
 from zoo.train.sampler import Course, Share, key
@@ -87,12 +87,14 @@ class _Training:
         self.protocol = protocol_of(self.model)
         self.model.check_geometry(torch.empty(1, 3, self.protocol.num_frames, *input_size(self.protocol)))
         self.recipe = recipe_of(self.protocol, settings, material.labels)
-        if settings.flip is None and not self.recipe.flip:
+        if settings.flip is None and "flip" not in self.recipe.turns:
             tell("clips are not mirrored, as labels name a side; flip_labels says which change places")
         freeze(self.model, settings.freeze)
         if settings.sync_bn and world.device.type == "cuda":
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]
         self.model.to(world.device)
+        if settings.channels_last:
+            channels_innermost(self.model)
         self.network = spread(self.model, settings, world, tell)
         self.optimizer = optimizer_of(self.model, settings)
         self.average = Average(self.model, settings.ema) if settings.ema else None
@@ -199,6 +201,8 @@ class _Training:
         clips, targets = mix(clips, targets, settings, **where)
         smooth = settings.label_smoothing
         targets = targets * (1 - smooth) + targets.sum(1, keepdim=True) * smooth / targets.shape[1]
+        if settings.channels_last:
+            clips = clips.contiguous(memory_format=INNERMOST[clips.ndim])
         with self._autocast():
             logits = self.network(clips)
         return F.cross_entropy(logits.float(), targets)

@@ -15,6 +15,8 @@ from zoo.contract import VideoModel
 from zoo.errors import SpecError
 from zoo.train.settings import Settings
 
+INNERMOST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of a kernel or of a batch
+
 
 def freeze(model: VideoModel, groups: int) -> None:
     """Keep the first groups of layers as they are. Raises SpecError where that leaves nothing to train."""
@@ -33,6 +35,13 @@ def to_training(model: nn.Module, *, freeze_bn: bool) -> None:
         frozen = not any(p.requires_grad for p in module.parameters(recurse=False))
         if isinstance(module, _BatchNorm) and (freeze_bn or (module.affine and frozen)):
             module.eval()
+
+
+def channels_innermost(model: nn.Module) -> None:
+    """Lay out the kernels of convolutions so that the channels of one place stand together."""
+    for parameter in model.parameters():
+        if parameter.ndim in INNERMOST:
+            parameter.data = parameter.data.contiguous(memory_format=INNERMOST[parameter.ndim])
 
 
 def optimizer_of(model: VideoModel, settings: Settings) -> torch.optim.Optimizer:

@@ -70,6 +70,9 @@ class Settings(Data):
     crop_ratio: tuple[float, ...] = _((0.75, 1.3333), "Narrowest and widest shape of the crop.")
     flip: float | None = _(None, "How often clips are mirrored; if not given, 0.5, or 0 if a label names a side.")
     flip_labels: Mapping[str, str] = _(frozen({}), "Labels that a mirror exchanges, such as pan_left=pan_right.")
+    upside_down_labels: Mapping[str, str] = _(frozen({}), "Turn half of the clips upside down, which exchanges these.")
+    transpose_labels: Mapping[str, str] = _(frozen({}), "Exchange rows and columns of half of the clips, and these.")
+    reverse_labels: Mapping[str, str] = _(frozen({}), "Play half of the clips backwards, which exchanges these.")
     rand_augment: int = _(0, "Operations of RandAugment on each clip.")
     rand_augment_magnitude: int = _(7, "Their strength, 0 to 30.")
     temporal_jitter: bool = _(True, "Clips start anywhere; otherwise where the protocol's centre clip does.")
@@ -83,6 +86,7 @@ class Settings(Data):
     parallel: str = _("ddp", "ddp, or fsdp to shard the weights too, under torchrun.")
     device: str = _("", "Such as cpu or cuda; empty for cuda where there is one.")
     amp: str = _("", "bf16 or fp16 for mixed precision; empty for float32.")
+    channels_last: bool = _(False, "Keep channels innermost in memory, which networks of convolutions are faster with.")
     grad_checkpointing: bool = _(False, "Compute the stages again in backward instead of keeping them in memory.")
     sync_bn: bool = _(False, "Batch norms count over all processes; only on cuda.")
     deterministic: bool = _(False, "Only deterministic kernels on cuda; on the CPU they always are.")
@@ -188,6 +192,7 @@ FREE = frozenset(
             "parallel",
             "device",
             "grad_checkpointing",
+            "channels_last",
             "calibrate",
             "threads",
             "workers",
@@ -200,7 +205,7 @@ FREE = frozenset(
 )
 
 # Of these, those that may round otherwise, so that weights are no longer the same to the last bit.
-EXACT = ("device", "parallel", "accumulate", "grad_checkpointing", "deterministic")
+EXACT = ("device", "parallel", "accumulate", "channels_last", "grad_checkpointing", "deterministic")
 
 
 def names_a_side(labels: tuple[str, ...]) -> list[str]:
