@@ -44,8 +44,8 @@ class CompiledModel(VideoModel):
         return self.__dict__ | {"_compiled": {}}
 
     def train(self, mode: bool = True) -> CompiledModel:
-        """Nothing changes: what is compiled is the network in evaluation mode."""
-        return self
+        """Stays in evaluation mode, in which it was compiled."""
+        return super().train(False)
 
     def stages(self) -> dict[str, nn.Module]:
         return self.network.stages()
