@@ -126,7 +126,7 @@ def test_all_that_is_needed_to_repeat_it_is_written(folder, tmp_path):
     assert data == json.loads(json.dumps(found.to_dict()))
     weights = zoo.info("r2plus1d_tiny").weights["camera_motion"]
     assert (data["model"], data["weights"]["sha256"]) == ("r2plus1d_tiny", weights.sha256)
-    assert zoo.Preprocessing.from_dict(data["protocol"]) == zoo.info("r2plus1d_tiny").preprocessing
+    assert zoo.Preprocessing.from_dict(data["protocol"]) == weights.preprocessing
     assert data["views"] == "card"
     assert data["data"]["source"] == "table"
     assert str(tmp_path) not in json.dumps(data)
