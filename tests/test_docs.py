@@ -13,7 +13,7 @@ import click
 import pytest
 import torch
 from safetensors.torch import save_file
-from training import class_folders, environment
+from training import class_folders, documented_files, environment
 
 import zoo
 from zoo.cli import commands
@@ -43,10 +43,7 @@ def test_tables_and_references_are_what_the_tool_writes():
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
     """A folder with the files that the README speaks of."""
-    folder = tmp_path_factory.mktemp("desk")
-    clip = zoo.synth.generate("pan_right", seed=1, duration_s=3, fps=25, size=(120, 160))
-    zoo.video.write_video(folder / "my_video.mp4", clip.frames, fps=25)
-    (folder / "broken.mp4").write_bytes(b"not a video")
+    folder = documented_files(tmp_path_factory.mktemp("desk"))
     torch.manual_seed(0)
     save_file(zoo.build("r3d_18", num_classes=10).state_dict(), folder / "checkpoint.safetensors")
     return folder

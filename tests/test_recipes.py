@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from training import class_folders
+from training import class_folders, documented_files
 
 import zoo
 from zoo.cli import commands
@@ -49,10 +49,7 @@ MADE = {
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
     """The files that recipes speak of."""
-    folder = tmp_path_factory.mktemp("material")
-    clip = zoo.synth.generate("pan_right", seed=1, duration_s=3, fps=25, size=(96, 128))
-    zoo.video.write_video(folder / "my_video.mp4", clip.frames, fps=25)
-    (folder / "broken.mp4").write_bytes(b"not a video")
+    folder = documented_files(tmp_path_factory.mktemp("material"))
     class_folders(folder / "videos", each=2)
     return folder
 

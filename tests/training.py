@@ -32,6 +32,14 @@ def write_clip(path: Path, colour: tuple[int, int, int], seed: int, frames: int 
     zoo.video.write_video(path, pixels, fps=12)
 
 
+def documented_files(folder: Path) -> Path:
+    """The videos that the README and the recipes speak of: one of a camera, and one that is none."""
+    clip = zoo.synth.generate("pan_right", seed=1, duration_s=3, fps=25, size=(96, 128))
+    zoo.video.write_video(folder / "my_video.mp4", clip.frames, fps=25)
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    return folder
+
+
 def class_folders(root: Path, each: int = 6) -> Path:
     """One folder for each colour, with `each` videos."""
     for c, (name, colour) in enumerate(COLOURS.items()):

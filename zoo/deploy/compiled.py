@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._inductor import config as inductor
-from torch._inductor.compile_fx import compile_fx
 from torch.fx import GraphModule
 
 from zoo.contract import VideoModel
@@ -69,6 +67,8 @@ class CompiledModel(VideoModel):
     def _call(self, name: str, clip: Tensor) -> Tensor:
         if name not in self._compiled:
             self._compiled[name] = torch.compile(getattr(self.network, name), fullgraph=True, backend=self._backend)
+        from torch._inductor import config as inductor  # takes a second, which only who compiles should wait
+
         try:
             # Asked of the configuration by what traces, and not only by the backend, on every call.
             with torch.no_grad(), inductor.patch(freezing=True):
@@ -85,6 +85,8 @@ class CompiledModel(VideoModel):
 
     def _backend(self, graph: GraphModule, inputs: Any) -> Any:
         """Inductor, after a look at which weights it gets as constants."""
+        from torch._inductor.compile_fx import compile_fx
+
         held = {id(tensor) for tensor in (*graph.parameters(), *graph.buffers())}
         total, frozen = Counter[str](), Counter[str]()
         for module in self.network.modules():

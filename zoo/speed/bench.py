@@ -60,7 +60,8 @@ def bench(
         raise SpecError(f"ways={unknown[0]!r}", hint=f"they are {', '.join(DISTANCE)}")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     threads = threads or os.cpu_count() or 1
-    rows = [_row(name, way, batch) for name in names for way in [EAGER, *ways, *(PEERS if peers else ())]]
+    all_ways = [EAGER, *ways, *(PEERS if peers else ())]
+    rows = [replace(row, way=way) for row in [_row(name, batch) for name in names] for way in all_ways]
     rows.insert(1, replace(rows[0], way=CONTROL))
     machine = {
         "torch": torch.__version__,
@@ -132,11 +133,10 @@ class _Process:
             return {"error": f"its process ended with {self._process.wait()}"}
 
 
-def _row(name: str, way: str, batch: int) -> Row:
+def _row(name: str, batch: int) -> Row:
     spec, weights = registry.default.find(name)
-    weights = weights or spec.weights.get(spec.default_tag or "")
-    cost = cost_of(spec, registry.default.find(name)[1])
-    return Row(name, way, batch, cost.clip, [], params=cost.params, gmacs=cost.gflops, accuracy=_accuracy(weights))
+    cost, figures = cost_of(spec, weights), weights or spec.weights.get(spec.default_tag or "")
+    return Row(name, EAGER, batch, cost.clip, [], params=cost.params, gmacs=cost.gflops, accuracy=_accuracy(figures))
 
 
 def _accuracy(weights: Weights | None) -> tuple[float, str] | None:

@@ -35,8 +35,6 @@ __all__ = [
     "worlds",
 ]
 
-FRAME_RATES = (10.0, 12.0, 15.0, 24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 48.0, 50.0, 60.0)
-
 
 @dataclass(frozen=True)
 class Clip:

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from zoo.spec import Preprocessing
-from zoo.synth import FRAME_RATES, render
+from zoo.synth import render
 from zoo.synth.camera import Path, draw_path
 from zoo.synth.worlds import draw_world
 from zoo.video.picture import Frame
 
+FRAME_RATES = (10.0, 12.0, 15.0, 24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 48.0, 50.0, 60.0)
 SECONDS = (1.0, 1.5)  # a camera may hold at either end of its move, so that a part of a longer video may show none
 ASPECT = 0.85  # natural logarithm of the widest width by height
 SHORT_SIDE = 256  # where the protocol asks for none
