@@ -65,24 +65,26 @@ _TINY = tuple(
         name=name,
         builder="zoo_timm.video:frame_model",
         family="timm",
-        kwargs={"arch": arch, "shift": True, "num_classes": 9, "drop_rate": 0.1, **options},
+        kwargs={"arch": arch, "num_classes": 9, "drop_rate": 0.1, **options},
         num_classes=9,
         params=params,
         preprocessing=zoo.Preprocessing(
             num_frames=8, fps=8, sampler="consecutive", resize=(64, 64), clips=5, mean=(0.45,) * 3, std=(0.25,) * 3
         ),
         geometry=zoo.Geometry(min_size=32),
-        description=about,
-        paper="https://arxiv.org/abs/1811.08383",
+        description=f"{about}, for questions about motion, at home on a CPU.",
+        paper=f"https://arxiv.org/abs/{paper}",
         license="Apache-2.0",
     )
-    for name, arch, options, params, about in (
+    for name, arch, options, params, about, paper in (
+        ("tsm_tiny", "mobilenetv2_035", {"shift": True}, 407_657, "TSM on the narrowest MobileNetV2", "1811.08383"),
         (
-            "tsm_tiny",
-            "mobilenetv2_035",
-            {},
-            407_657,
-            "TSM on the narrowest MobileNetV2, for questions about motion, at home on a CPU.",
+            "inflated_tiny",
+            "test_resnet",
+            {"inflate": 3},
+            1_033_369,
+            "timm's smallest ResNet, whose convolutions look at three frames each",
+            "1705.07750",
         ),
     )
 )
