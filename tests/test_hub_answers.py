@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import traceback
+import tracemalloc
 
 import pytest
 from faulty_hub import DATA, FILE, REPO, body, files_of, headers, refused, rot, status, tiny_bytes, tree
@@ -16,6 +18,7 @@ from zoo.errors import (
     WeightsNotFound,
     WeightsOffline,
 )
+from zoo.weights.cached import digest_of
 from zoo.weights.fetch import fetch, fetch_from_hub
 from zoo.weights.hub import Hub
 from zoo.weights.source import HubFile
@@ -76,6 +79,27 @@ def test_15_headers_that_cannot_be_true_are_refused_before_anything_is_written(h
     refused(create, (WeightsCorrupt, WeightsDownloadError))
     assert not tree(cache.parent)
     assert not hub.requests("GET")
+
+
+SECOND_THOUGHTS = {
+    "etag /": lambda evil: headers(X_Linked_Etag=f'"{evil}"'),
+    "etag ..": lambda evil: headers(X_Linked_Etag=f'"../../../{evil.name}"'),
+    "other commit": lambda evil: headers(X_Repo_Commit="0" * 40),
+    "gone, commit ..": lambda evil: status(404, "EntryNotFound", X_Repo_Commit=f"../../../{evil.name}"),
+}
+
+
+@pytest.mark.parametrize("lie", SECOND_THOUGHTS.values(), ids=SECOND_THOUGHTS)
+def test_15_the_client_makes_paths_of_nothing_that_was_not_looked_at(hub, create, cache, lie):
+    evil = cache.parent / "evil"
+
+    def turns(request, response):
+        return lie(evil)(request, response) if len(hub.requests("HEAD")) > 1 else response
+
+    hub.breaks(turns, "HEAD")
+    create()
+    assert [p.name for p in cache.parent.iterdir()] == [cache.name]
+    assert len(hub.requests("HEAD")) == 1
 
 
 def test_16_the_token_stays_with_the_hub(hub, create, commit, cache):
@@ -146,6 +170,21 @@ def test_a_small_file_is_held_to_the_digest_of_git(hub, commit, cache):
     hub.corrupt(REPO, "README.md")
     with pytest.raises(WeightsCorrupt), pytest.warns(UserWarning, match="arrived damaged"):
         fetch_from_hub(readme, Hub(hub.url, cache))
+
+
+@pytest.mark.parametrize("like", ["0" * 40, "0" * 64])
+def test_a_file_of_any_size_is_hashed_in_pieces(tmp_path, like):
+    (path := tmp_path / "large").write_bytes(bytes(16 << 20))
+    tracemalloc.start()
+    digest_of(path, like=like)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 << 20
+
+
+def test_a_cache_in_the_folder_of_nobody_is_one_error(hub, commit):
+    with pytest.raises(WeightsNotFound, match="write the folder out"):
+        fetch(f"hf://{REPO}/{FILE}@{commit}", endpoint=hub.url, cache_dir="~nosuchuser/cache")
 
 
 def test_unreviewed_weights_have_a_size_limit(hub, commit, cache, monkeypatch):

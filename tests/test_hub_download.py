@@ -35,8 +35,10 @@ from faulty_hub import (
 import zoo
 from zoo.errors import WeightsCorrupt, WeightsDownloadError, WeightsMismatch
 from zoo.weights.fetch import fetch
-from zoo.weights.hub import plain_http, within
+from zoo.weights.hub import Hub, plain_http, within
 from zoo.weights.hub_errors import TooSlow
+from zoo.weights.hub_stated import stated
+from zoo.weights.source import HubFile
 
 
 def test_01_a_pinned_file_costs_one_download_and_then_no_request(hub, create, cache):
@@ -265,6 +267,15 @@ def test_xet_is_off_while_any_thread_downloads(monkeypatch):
     assert constants.HF_HUB_DISABLE_XET
     second.__exit__(None, None, None)
     assert not constants.HF_HUB_DISABLE_XET
+
+
+def test_what_is_stated_in_one_thread_is_not_told_in_another(hub, cache, commit):
+    from huggingface_hub import file_download
+
+    with stated("a lie"):
+        assert file_download.get_hf_file_metadata("an address") == "a lie"
+        assert within(5, lambda: Hub(hub.url, cache).ask(HubFile(REPO, FILE, commit))).commit == commit
+    assert Hub(hub.url, cache).ask(HubFile(REPO, FILE)).commit == commit
 
 
 def test_12_nobody_there_is_an_error_within_the_same_limit(create, hub, cache):

@@ -25,10 +25,9 @@ NOTE = ".note"
 def digest_of(path: Path, *, like: str) -> str:
     """The file's sha256, or with a `like` of 40 digits git's name for its content."""
     with path.open("rb") as stream:
-        if len(like) == 64:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-        content = stream.read()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        # Whoever declares the digest chooses which of the two it is, for files of any size: neither is read at once.
+        begun = hashlib.sha256 if len(like) == 64 else lambda: hashlib.sha1(b"blob %d\0" % size)
+        return hashlib.file_digest(stream, begun).hexdigest()
 
 
 @dataclass(frozen=True)

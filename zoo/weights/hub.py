@@ -15,14 +15,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from zoo.errors import WeightsDownloadError, ZooError
 from zoo.weights.cached import DIGEST, CachedFile
 from zoo.weights.hub_errors import LongerThanDeclared, TooSlow, explain
-from zoo.weights.source import COMMIT, HubFile
+from zoo.weights.hub_stated import stated
+from zoo.weights.source import COMMIT, HubFile, at_home
 
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try; doubled before the third
@@ -38,11 +39,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Remote:
-    """What the Hub declares about a file, after it was found plausible."""
+    """What the Hub declares about a file, after it was found plausible. answer: the same, as the client has it."""
 
     commit: str
     digest: str  # sha256 of large files, git's name for the content of small ones
     size: int
+    answer: Any = field(repr=False, compare=False)
 
 
 class Hub:
@@ -54,8 +56,8 @@ class Hub:
         from huggingface_hub import constants
 
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
-        self.cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
-        self._token = token
+        self.cache = at_home(cache_dir or constants.HF_HUB_CACHE)
+        self._token = sendable(token)
 
     def cached(self, file: HubFile, commit: str) -> CachedFile:
         """Where the client keeps this file of this commit."""
@@ -126,7 +128,7 @@ class Hub:
                 f"{file}: {self.endpoint} does not answer as a Hub does (commit {commit!r:.80}, digest {digest!r:.80})",
                 hint="is a login page or a proxy in between, or HF_ENDPOINT set to something else?",
             )
-        return Remote(commit, digest, size)
+        return Remote(commit, digest, size, found)
 
     def check_room(self, file: HubFile, size: int) -> None:
         """Raise WeightsDownloadError if the disk cannot take so many bytes."""
@@ -140,23 +142,23 @@ class Hub:
 
     def download(self, file: HubFile, remote: Remote, *, replace: bool) -> None:
         """Have the client put the file into its cache. `replace`: even if it thinks that it has it."""
-        from huggingface_hub import constants, hf_hub_download
+        from huggingface_hub import hf_hub_download
 
         limit, given_up = GRACE + remote.size / SLOWEST, threading.Event()
 
         def download() -> object:
-            return hf_hub_download(
-                file.repo,
-                file.file,
-                revision=remote.commit,
-                cache_dir=self.cache,
-                endpoint=self.endpoint,
-                token=self._token,
-                force_download=replace,
-                etag_timeout=constants.HF_HUB_ETAG_TIMEOUT,
-                tqdm_class=_bar(remote.size, given_up),
-                **ours(),
-            )
+            with stated(remote.answer):
+                return hf_hub_download(
+                    file.repo,
+                    file.file,
+                    revision=remote.commit,
+                    cache_dir=self.cache,
+                    endpoint=self.endpoint,
+                    token=self._token,
+                    force_download=replace,
+                    tqdm_class=_bar(remote.size, given_up),
+                    **ours(),
+                )
 
         try:
             with plain_http():
