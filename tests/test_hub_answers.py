@@ -116,6 +116,14 @@ def test_16_the_token_stays_with_the_hub(hub, create, commit, cache):
     assert all((token is None) == storage for storage, token in seen)
 
 
+@pytest.mark.parametrize("token", ["hf_secret\n", "hf_ secret", "hf_sécret", ""])
+def test_a_token_that_cannot_be_sent_is_not_repeated(hub, commit, cache, token):
+    with pytest.raises(SpecError, match="the token is not one word") as caught:
+        fetch(f"hf://{REPO}/{FILE}@{commit}", endpoint=hub.url, cache_dir=cache, token=token)
+    assert "cret" not in "".join(traceback.format_exception(caught.value))
+    assert not hub.requests()
+
+
 def test_16_a_redirect_in_a_circle_is_an_error(hub, create):
     def circle(request, response):
         response.headers["Location"] = f"{hub.url}{request.path}"

@@ -68,6 +68,12 @@ def test_the_token_goes_to_the_hub_and_not_to_where_large_files_are(hub, publish
     assert set(told) == {(False, "Bearer secret"), (True, None)}
 
 
+def test_a_token_that_cannot_be_sent_is_refused_before_any_request(hub, publish):
+    with pytest.raises(SpecError, match="the token is not one word"):
+        publish(token="hf_secret\n")
+    assert not hub.requests()
+
+
 def test_training_goes_on_afterwards_as_if_nothing_had_been(publish):
     model = trained().double()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}

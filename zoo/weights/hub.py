@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import random
+import re
 import shutil
 import sys
 import threading
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from zoo.errors import WeightsDownloadError, ZooError
+from zoo.errors import SpecError, WeightsDownloadError, ZooError
 from zoo.weights.cached import DIGEST, CachedFile
 from zoo.weights.hub_errors import LongerThanDeclared, TooSlow, explain
 from zoo.weights.hub_stated import stated
@@ -33,6 +34,7 @@ GRACE, SLOWEST = 60.0, 16 << 10  # a download may take so many seconds, and one 
 LOCK_WAIT = 60.0  # seconds in which another process that downloads the same file makes no progress
 LOCK_STEP = 1.0
 ROOM = 16 << 20  # bytes to leave free on the disk
+SENDABLE = re.compile(r"[!-~]+")  # in a header, without spaces
 
 T = TypeVar("T")
 
@@ -308,6 +310,13 @@ def _bar(size: int, given_up: threading.Event) -> type:
             return shown
 
     return Bar
+
+
+def sendable(token: str | bool | None) -> str | bool | None:
+    """The token itself. Raises SpecError for one that cannot be sent: what the client then raises would repeat it."""
+    if isinstance(token, str) and not SENDABLE.fullmatch(token):
+        raise SpecError("the token is not one word of letters and digits", hint="has it a line break at its end?")
+    return token
 
 
 def ours() -> dict[str, Any]:
