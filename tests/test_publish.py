@@ -82,6 +82,11 @@ def test_training_goes_on_afterwards_as_if_nothing_had_been(publish):
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
+def test_34_in_python_too_the_plan_is_to_be_seen(hub, capsys):
+    zoo.publish(trained(), REPO, endpoint=hub.url, dry_run=True, **TERMS)
+    assert "new      model.safetensors" in capsys.readouterr().out
+
+
 def test_34_a_dry_run_sends_nothing_and_says_what_would_be(hub, publish):
     told = []
     published = publish(dry_run=True, tag="v1", private=False, tell=told.append)
