@@ -94,7 +94,7 @@ class Hub:
         return self._folder(file) / ".no_exist" / file.revision / file.file
 
     @contextmanager
-    def one_error(self, file: HubFile, name: str) -> Iterator[None]:
+    def one_error(self, file: HubFile, name: str, size: int | None = None) -> Iterator[None]:
         """Within this block everything that goes wrong is a ZooError about `file`, wanted for the model `name`."""
         try:
             yield
@@ -103,7 +103,7 @@ class Hub:
                 raise
             raise type(error)(f"{name}: {error.args[0]}", hint=error.hint) from error
         except Exception as error:  # the client's errors are not a closed list
-            asked = f"{name}: {file}" if name else str(file)
+            asked = (f"{name}: {file}" if name else str(file)) + (f" of {size:,} bytes" if size is not None else "")
             raise explain(error, asked, f"{self.endpoint}/{file.repo}", self.cache) from error
 
     def ask(self, file: HubFile) -> Remote:
@@ -174,18 +174,17 @@ class Hub:
     @contextmanager
     def turn(self, file: HubFile, remote: Remote) -> Iterator[None]:
         """Be the only process that fetches this file. One that hangs is waited for, but not for ever."""
-        folder = self._folder(file)
-        locks = self.cache / ".locks" / folder.name
+        locks = self.cache / ".locks" / self._folder(file).name
         locks.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            stack.enter_context(self._lock(locks / f"{remote.digest}.zoo.lock", folder, remote))
+            stack.enter_context(self._lock(locks / f"{remote.digest}.zoo.lock", file, remote))
             # The client waits for its own lock without limit; so see first that nobody else holds it.
-            with self._lock(locks / f"{remote.digest}.lock", folder, remote):
+            with self._lock(locks / f"{remote.digest}.lock", file, remote):
                 pass
             yield
 
     @contextmanager
-    def _lock(self, path: Path, folder: Path, remote: Remote) -> Iterator[None]:
+    def _lock(self, path: Path, file: HubFile, remote: Remote) -> Iterator[None]:
         from huggingface_hub.utils import WeakFileLock
 
         arrived, since = -1, time.monotonic()
@@ -194,14 +193,14 @@ class Hub:
                 try:
                     stack.enter_context(WeakFileLock(path, timeout=min(LOCK_STEP, LOCK_WAIT)))
                 except TimeoutError as held:
-                    parts = (folder / "blobs").glob(f"{remote.digest}*.incomplete")
+                    parts = (self._folder(file) / "blobs").glob(f"{remote.digest}*.incomplete")
                     now = sum(part.stat().st_size for part in parts if part.exists())
                     if now != arrived:
                         arrived, since = now, time.monotonic()
                     if time.monotonic() - since < LOCK_WAIT:
                         continue
                     raise WeightsDownloadError(
-                        f"{path} is held by another process that makes no progress",
+                        f"{file}: {path} is held by another process that makes no progress",
                         hint="end that process, or delete the lock file if none is left",
                     ) from held
                 yield
