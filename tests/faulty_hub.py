@@ -49,8 +49,9 @@ class FaultyHub(LoopbackHub):
 
 
 def status(code: int, error: str = "", message: str = "", **headers: str) -> Fault:
+    """A refusal. In names of headers an underscore stands for a dash."""
     told = {"X-Error-Code": error, "X-Error-Message": message, **headers}
-    return lambda request, response: Response(code, {k: v for k, v in told.items() if v})
+    return lambda request, response: Response(code, {k.replace("_", "-"): v for k, v in told.items() if v})
 
 
 def headers(**changed: str | None) -> Fault:
@@ -182,7 +183,7 @@ def refused(create, error, *words: str) -> str:
         with pytest.raises(error) as caught:
             create()
     text = str(caught.value)
-    assert REPO in text
+    assert f"hf://{REPO}/{FILE}@" in text
     assert "local/tiny.t" in text
     assert all(word in text for word in words), text
     assert caught.value.hint

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from faulty_hub import FILE, REPO, tiny_bytes, tiny_spec, tiny_weights
+from huggingface_hub import hf_hub_download
 
 import zoo
 from zoo.cli import commands
@@ -96,6 +97,26 @@ def test_prune_deletes_what_nothing_refers_to_and_asks_first(hub, commits, cache
     before = len(hub.requests())
     assert zoo.create("local/tiny.t", cache_dir=cache).labels
     assert len(hub.requests()) == before
+
+
+def test_prune_spares_what_others_have_fetched_into_the_same_cache(hub, commits, cache, tmp_path):
+    run("download", "local/tiny.t", f"hf://{REPO}/{FILE}", "--cache-dir", cache)
+    theirs = hub.add(REPO, {FILE: tiny_bytes(seed=2), "vocab.txt": b"a"})
+    both = hub.add(REPO, {FILE: tiny_bytes(seed=3)})
+    for commit, file in ((theirs, FILE), (both, "vocab.txt")):
+        hf_hub_download(REPO, file, revision=commit, endpoint=hub.url, cache_dir=cache)
+    run("download", f"hf://{REPO}/{FILE}@{both}", "--cache-dir", cache)
+    hub.add(REPO, {FILE: tiny_bytes(seed=4)})
+    run("download", f"hf://{REPO}/{FILE}", "--cache-dir", cache)
+    (tmp_path / "elsewhere").mkdir()
+    roundabout = tmp_path / "elsewhere" / ".." / cache.name
+    pruned = run("cache", "prune", "--yes", "--cache-dir", roundabout).stdout
+    assert [line.split()[4] for line in pruned.splitlines()] == [f"{REPO}@{commits[1]}"]
+    snapshots = cache / "models--acme--tiny" / "snapshots"
+    main = hub._store.repositories[REPO].refs["main"]
+    assert {p.name for p in snapshots.iterdir()} == {commits[0], theirs, both, main}
+    assert all((p / FILE).is_file() for p in snapshots.iterdir())
+    assert len(list((cache / "models--acme--tiny" / "blobs").iterdir())) == 5
 
 
 def test_prune_spares_a_download_that_is_going_on(hub, commits, cache):

@@ -1,4 +1,4 @@
-"""build, create, load: every tensor fits, or one error names what does not, and nothing has changed."""
+"""build, create, load: every tensor fits, or one error names what does not, and nothing has changed (27 - 30)."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_contradictions_and_unknown_tags_raise(shelf):
         zoo.create(None)
 
 
-def test_other_classes_replace_the_head_for_real_and_drop_the_labels(shelf, state):
+def test_28_other_classes_replace_the_head_for_real_and_drop_the_labels(shelf, state):
     torch.manual_seed(0)
     model = zoo.create("local/tiny.t", num_classes=3)
     assert model.num_classes == 3
@@ -133,7 +133,7 @@ def test_dtype_is_float32_whatever_the_file_holds_unless_asked(shelf, tmp_path, 
     assert zoo.create("local/tiny.t", device="meta").fc.weight.is_meta
 
 
-def test_missing_unexpected_and_misshaped_keys_raise_with_names_and_leave_the_model_alone(shelf, tmp_path, state):
+def test_27_missing_unexpected_and_misshaped_keys_raise_with_names_and_leave_the_model_alone(shelf, tmp_path, state):
     broken = {k: v for k, v in state.items() if k != "stem.0.bias"}
     broken["fc.weight"] = torch.zeros(9, 8)
     broken |= {f"extra.{i:02}": torch.zeros(1) for i in range(12)}
@@ -153,14 +153,14 @@ def test_missing_unexpected_and_misshaped_keys_raise_with_names_and_leave_the_mo
 
 
 @pytest.mark.parametrize("key", ["stem.0.bias", "stem.1.running_var", "stem.1.num_batches_tracked", "fc.weight"])
-def test_each_kind_of_key_is_missed(shelf, tmp_path, state, key):
+def test_27_each_kind_of_key_is_missed(shelf, tmp_path, state, key):
     path = tmp_path / "broken.safetensors"
     save_file({k: v for k, v in state.items() if k != key}, path)
     with pytest.raises(WeightsMismatch, match=f"1 missing: {key}"):
         zoo.load(zoo.build("local/tiny"), path)
 
 
-def test_a_tensor_of_another_kind_raises(shelf, tmp_path, state):
+def test_27_a_tensor_of_another_kind_raises(shelf, tmp_path, state):
     path = tmp_path / "broken.safetensors"
     save_file({**state, "fc.bias": torch.zeros(5, dtype=torch.int64)}, path)
     with pytest.raises(WeightsMismatch, match=r"fc\.bias is torch\.int64"):
@@ -215,7 +215,7 @@ def test_damaged_and_absent_files_say_what_they_are(shelf):
         (b"1234567", "not a sound safetensors file"),
     ],
 )
-def test_impostors_are_named(shelf, tmp_path, content, what):
+def test_30_impostors_are_named(shelf, tmp_path, content, what):
     path = tmp_path / "impostor.safetensors"
     path.write_bytes(content)
     with pytest.raises(WeightsCorrupt, match=what):
@@ -230,7 +230,7 @@ def test_a_packaged_source_stays_inside_its_package(source):
         fetch(source)
 
 
-def test_a_file_cut_under_a_living_model_does_not_reach_it(shelf, file):
+def test_29_a_file_cut_under_a_living_model_does_not_reach_it(shelf, file):
     model = zoo.create("local/tiny.t")
     before = model.fc.weight.sum().item()
     file.write_bytes(b"")

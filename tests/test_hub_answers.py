@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import traceback
+import tracemalloc
 
 import pytest
 from faulty_hub import DATA, FILE, REPO, body, files_of, headers, refused, rot, status, tiny_bytes, tree
@@ -16,6 +18,7 @@ from zoo.errors import (
     WeightsNotFound,
     WeightsOffline,
 )
+from zoo.weights.cached import digest_of
 from zoo.weights.fetch import fetch, fetch_from_hub
 from zoo.weights.hub import Hub
 from zoo.weights.source import HubFile
@@ -78,6 +81,27 @@ def test_15_headers_that_cannot_be_true_are_refused_before_anything_is_written(h
     assert not hub.requests("GET")
 
 
+SECOND_THOUGHTS = {
+    "etag /": lambda evil: headers(X_Linked_Etag=f'"{evil}"'),
+    "etag ..": lambda evil: headers(X_Linked_Etag=f'"../../../{evil.name}"'),
+    "other commit": lambda evil: headers(X_Repo_Commit="0" * 40),
+    "gone, commit ..": lambda evil: status(404, "EntryNotFound", X_Repo_Commit=f"../../../{evil.name}"),
+}
+
+
+@pytest.mark.parametrize("lie", SECOND_THOUGHTS.values(), ids=SECOND_THOUGHTS)
+def test_15_the_client_makes_paths_of_nothing_that_was_not_looked_at(hub, create, cache, lie):
+    evil = cache.parent / "evil"
+
+    def turns(request, response):
+        return lie(evil)(request, response) if len(hub.requests("HEAD")) > 1 else response
+
+    hub.breaks(turns, "HEAD")
+    create()
+    assert [p.name for p in cache.parent.iterdir()] == [cache.name]
+    assert len(hub.requests("HEAD")) == 1
+
+
 def test_16_the_token_stays_with_the_hub(hub, create, commit, cache):
     seen = []
 
@@ -90,6 +114,14 @@ def test_16_the_token_stays_with_the_hub(hub, create, commit, cache):
     fetch(f"hf://{REPO}/{FILE}@{commit}", endpoint=hub.url, cache_dir=cache, token="hf_not_a_real_token")
     assert {storage for storage, _ in seen} == {False, True}
     assert all((token is None) == storage for storage, token in seen)
+
+
+@pytest.mark.parametrize("token", ["hf_secret\n", "hf_ secret", "hf_sécret", ""])
+def test_a_token_that_cannot_be_sent_is_not_repeated(hub, commit, cache, token):
+    with pytest.raises(SpecError, match="the token is not one word") as caught:
+        fetch(f"hf://{REPO}/{FILE}@{commit}", endpoint=hub.url, cache_dir=cache, token=token)
+    assert "cret" not in "".join(traceback.format_exception(caught.value))
+    assert not hub.requests()
 
 
 def test_16_a_redirect_in_a_circle_is_an_error(hub, create):
@@ -146,6 +178,21 @@ def test_a_small_file_is_held_to_the_digest_of_git(hub, commit, cache):
     hub.corrupt(REPO, "README.md")
     with pytest.raises(WeightsCorrupt), pytest.warns(UserWarning, match="arrived damaged"):
         fetch_from_hub(readme, Hub(hub.url, cache))
+
+
+@pytest.mark.parametrize("like", ["0" * 40, "0" * 64])
+def test_a_file_of_any_size_is_hashed_in_pieces(tmp_path, like):
+    (path := tmp_path / "large").write_bytes(bytes(16 << 20))
+    tracemalloc.start()
+    digest_of(path, like=like)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 << 20
+
+
+def test_a_cache_in_the_folder_of_nobody_is_one_error(hub, commit):
+    with pytest.raises(WeightsNotFound, match="write the folder out"):
+        fetch(f"hf://{REPO}/{FILE}@{commit}", endpoint=hub.url, cache_dir="~nosuchuser/cache")
 
 
 def test_unreviewed_weights_have_a_size_limit(hub, commit, cache, monkeypatch):

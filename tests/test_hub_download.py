@@ -35,8 +35,10 @@ from faulty_hub import (
 import zoo
 from zoo.errors import WeightsCorrupt, WeightsDownloadError, WeightsMismatch
 from zoo.weights.fetch import fetch
-from zoo.weights.hub import plain_http, within
+from zoo.weights.hub import Hub, plain_http, within
 from zoo.weights.hub_errors import TooSlow
+from zoo.weights.hub_stated import stated
+from zoo.weights.source import HubFile
 
 
 def test_01_a_pinned_file_costs_one_download_and_then_no_request(hub, create, cache):
@@ -59,7 +61,8 @@ def test_02_other_bytes_of_the_right_size_are_refused_after_two_downloads(hub, c
     refused(create, WeightsCorrupt, "digest")
     assert len(hub.requests("GET")) == 2
     assert not files_of(cache)
-    hub.add(REPO, {FILE: DATA})
+    hub.corrupt(REPO, FILE)  # back to the published bytes
+    create()
 
 
 def test_03_damaged_once_is_fetched_again_with_a_warning(hub, create):
@@ -206,13 +209,17 @@ def test_09_a_server_error_passes_or_is_one_error(hub, create, code, method):
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_10_too_many_requests_waits_as_long_as_it_is_told(hub, create, method):
-    hub.breaks(status(429, Retry_After="1", ratelimit='"api";r=0;t=1'), method, times=1)
+def test_10_too_many_requests_waits_as_long_as_it_is_told(hub, create, method, monkeypatch):
+    waited = []
+    for module in ("zoo.weights.hub", "huggingface_hub.utils._http"):
+        monkeypatch.setattr(f"{module}.time.sleep", waited.append)
+    hub.breaks(status(429, Retry_After="7", ratelimit='"api";r=0;t=7'), method, times=1)
     create()
+    assert 7 <= sum(waited) < 10
 
 
 def test_10_a_hub_that_asks_for_an_hour_is_not_waited_for(hub, create):
-    hub.breaks(status(429, **{"Retry-After": "3600"}), "HEAD")
+    hub.breaks(status(429, Retry_After="3600"), "HEAD")
     refused(create, WeightsDownloadError, "429")
     assert len(hub.requests()) == 1
 
@@ -265,6 +272,15 @@ def test_xet_is_off_while_any_thread_downloads(monkeypatch):
     assert constants.HF_HUB_DISABLE_XET
     second.__exit__(None, None, None)
     assert not constants.HF_HUB_DISABLE_XET
+
+
+def test_what_is_stated_in_one_thread_is_not_told_in_another(hub, cache, commit):
+    from huggingface_hub import file_download
+
+    with stated("a lie"):
+        assert file_download.get_hf_file_metadata("an address") == "a lie"
+        assert within(5, lambda: Hub(hub.url, cache).ask(HubFile(REPO, FILE, commit))).commit == commit
+    assert Hub(hub.url, cache).ask(HubFile(REPO, FILE)).commit == commit
 
 
 def test_12_nobody_there_is_an_error_within_the_same_limit(create, hub, cache):

@@ -116,7 +116,7 @@ def test_18_a_disk_that_fills_up_is_one_error_and_leaves_nothing(child, cache):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))"
     text = output(child(limit + REFUSED))
     assert text.startswith("WeightsDownloadError")
-    assert "does not fit" in text
+    assert f"of {len(DATA):,} bytes does not fit" in text
     assert "zoo cache prune" in text
     assert not blobs(cache)
 
@@ -206,6 +206,7 @@ def test_25_a_lock_that_is_never_released_is_waited_for_with_an_end(hub, child, 
     with pytest.raises(WeightsDownloadError) as caught:
         fetch(source, endpoint=hub.url, cache_dir=cache)
     assert str(lock) in str(caught.value)
+    assert source in str(caught.value)
     assert time.monotonic() - start < 3
     holder.kill()
     assert fetch(source, endpoint=hub.url, cache_dir=cache).path.read_bytes() == DATA

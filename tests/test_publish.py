@@ -68,12 +68,23 @@ def test_the_token_goes_to_the_hub_and_not_to_where_large_files_are(hub, publish
     assert set(told) == {(False, "Bearer secret"), (True, None)}
 
 
+def test_a_token_that_cannot_be_sent_is_refused_before_any_request(hub, publish):
+    with pytest.raises(SpecError, match="the token is not one word"):
+        publish(token="hf_secret\n")
+    assert not hub.requests()
+
+
 def test_training_goes_on_afterwards_as_if_nothing_had_been(publish):
     model = trained().double()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     publish(model)
     assert model.training
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+def test_34_in_python_too_the_plan_is_to_be_seen(hub, capsys):
+    zoo.publish(trained(), REPO, endpoint=hub.url, dry_run=True, **TERMS)
+    assert "new      model.safetensors" in capsys.readouterr().out
 
 
 def test_34_a_dry_run_sends_nothing_and_says_what_would_be(hub, publish):

@@ -7,7 +7,8 @@ folder. Rows: zoo.create on a pinned file in the Hub's cache (served once by a l
 zoo.create on a pinned file of the user's, which is read and hashed every time; build, torch.load and copy;
 timm.create_model with a local safetensors file, for timm's ViT-B/16. Time is from the call to the model in evaluation
 mode, with imports done, and again until every parameter was read. Memory is the most that the process had above what it
-had before the call, file pages included, as multiples of the file. On a busy machine the ratio of CPU time says more
+had before the call, file pages included. All of them are medians, and given as ratios: to "copy", which is build,
+torch.load and copy, to timm, and of memory to the size of the file. On a busy machine the ratio of CPU time says more
 than that of time.
 """
 
@@ -76,9 +77,10 @@ def with_timm(folder: Path) -> nn.Module:
     return timm.create_model("vit_base_patch16_224", checkpoint_path=path).eval()
 
 
+COPY, TIMM = "build + torch.load + copy", "timm.create_model, local file"
 WAYS = {
-    "build + torch.load + copy": naive,
-    "timm.create_model, local file": with_timm,
+    COPY: naive,
+    TIMM: with_timm,
     "zoo.create, from the cache": lambda folder: zoo.create("local/stack.hub", cache_dir=folder / "cache"),
     "zoo.create, from the cache, again": lambda folder: zoo.create("local/stack.hub", cache_dir=folder / "cache"),
     "zoo.create, a file of the user's": lambda folder: zoo.create("local/stack.file"),
@@ -153,18 +155,24 @@ def main() -> None:
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 rows[way].append(json.loads(done.stdout))
                 print(f"{way}: {rows[way][-1][0]:.3f} s", file=sys.stderr)
-    base, busy_base = (statistics.median(row[i] for row in rows["build + torch.load + copy"]) for i in (0, 3))
     load = " ".join(f"{x:.1f}" for x in os.getloadavg())
     print(f"{size / 1e6:.0f} MB, torch {torch.__version__}, {torch.get_num_threads()} threads, load {load}")
-    print(f"{'way':<36}{'median s':>10}{'min':>8}{'max':>8}{'ratio':>8}{'CPU ratio':>11}{'touched s':>11}{'memory':>8}")
-    for way, found in rows.items():
-        seconds, memory, touched, busy = ([row[i] for row in found] for i in range(4))
-        middle = statistics.median(seconds)
-        print(
-            f"{way:<36}{middle:>10.3f}{min(seconds):>8.3f}{max(seconds):>8.3f}{middle / base:>8.3f}"
-            f"{statistics.median(busy) / busy_base:>11.3f}{statistics.median(touched):>11.3f}"
-            f"{statistics.median(memory) / size:>8.2f}"
-        )
+    print(table(rows, size))
+
+
+def table(rows: dict[str, list[list[float]]], size: int) -> str:
+    """A line for each way, of what `one` printed in every round."""
+    middle = {way: [statistics.median(column) for column in zip(*found, strict=True)] for way, found in rows.items()}
+    heads = ("median s", "min", "max", "/ copy", "/ timm", "CPU / copy", "touched s", "memory / file")
+    heads = (*heads, "/ copy", "/ timm")
+    lines = [f"{'way':<34}" + "".join(f"{head:>{len(head) + 3}}" for head in heads)]
+    for way, (seconds, memory, touched, busy, _) in middle.items():
+        took = [row[0] for row in rows[way]]
+        cells = [seconds, min(took), max(took), *(seconds / middle[other][0] for other in (COPY, TIMM))]
+        cells += [busy / middle[COPY][3], touched, memory / size, *(memory / middle[o][1] for o in (COPY, TIMM))]
+        line = (f"{cell:>{len(head) + 3}.3f}" for cell, head in zip(cells, heads, strict=True))
+        lines.append(f"{way:<34}" + "".join(line))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

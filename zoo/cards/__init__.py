@@ -1,7 +1,7 @@
 """The card of a model: what it is, what it costs, where it comes from, how well it does and by whose word.
 
-Markdown with the Hub's front matter, made from the spec alone. `cards/` has those of our own weights, and the README of
-a repository on the Hub is the same text.
+Markdown with the Hub's front matter, made from the spec alone. `cards/` has those of our own weights. The README of a
+repository on the Hub is the same, but for how to open it: from that repository, whose file is the one beside it.
 """
 
 from __future__ import annotations

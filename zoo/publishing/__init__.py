@@ -8,7 +8,6 @@ either as before or complete, and the same call goes on from there.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,6 @@ from zoo.publishing.subject import subject_of
 from zoo.spec import Metric
 from zoo.weights.hub_publish import HubRepository, State
 from zoo.weights.source import COMMIT, MAIN, HubFile
-
-log = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def publish(
     training_data: str = "",
     description: str = "",
     metrics: Sequence[Metric] = (),
-    tell: Callable[[str], object] = log.info,
+    tell: Callable[[str], object] = print,
 ) -> Published:
     """Put a model into the repository `repo`, "owner/name", on the Hub: config.json, model.safetensors, README.md.
 
@@ -67,7 +64,7 @@ def publish(
     tag: a name for this commit, such as "v1"; it never moves. Where it means the same files already, all is done.
     license, training_data, description, metrics: of these weights. Registered weights, and those of a folder, bring
     their own; trained ones need at least the first two. Licences go by the Hub's names, such as "cc-by-4.0".
-    tell: called with the plan and with each step, as text; if not given, the logger "zoo" has them.
+    tell: called with the plan and with each step, as text.
     Publishing the same again changes nothing. Raises PublishError, SpecError for a wrong name, or what loading raises.
     """
     HubFile(repo, "config.json", tag or MAIN)  # raises SpecError

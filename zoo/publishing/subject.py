@@ -14,6 +14,7 @@ from zoo.errors import PublishError, WeightsNotFound
 from zoo.spec import ModelSpec, Weights
 from zoo.weights.repository import CONFIG, IN_FOLDER, open_repository
 from zoo.weights.safetensors_file import SafetensorsFile
+from zoo.weights.source import at_home, is_file
 
 WRITTEN_ANEW = {CONFIG, "README.md"}
 BOOKKEEPING = {".cache", ".git", ".gitattributes"}  # what the Hub's own tools leave in a folder
@@ -61,11 +62,9 @@ def subject_of(model: VideoModel | str | Path) -> Subject:
 
 def _folder(model: str | Path) -> Path | None:
     if isinstance(model, str) and model.startswith(IN_FOLDER):
-        return Path(model.removeprefix(IN_FOLDER)).expanduser()
-    path = Path(model).expanduser()
-    if isinstance(model, Path) or (path.is_dir() and (path / CONFIG).is_file()):
-        return path
-    return None
+        return at_home(model.removeprefix(IN_FOLDER))
+    path = at_home(model)
+    return path if isinstance(model, Path) or is_file(path / CONFIG) else None
 
 
 def _of_folder(folder: Path) -> Subject:

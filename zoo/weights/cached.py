@@ -24,11 +24,11 @@ NOTE = ".note"
 
 def digest_of(path: Path, *, like: str) -> str:
     """The file's sha256, or with a `like` of 40 digits git's name for its content."""
+    size = path.stat().st_size
     with path.open("rb") as stream:
-        if len(like) == 64:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-        content = stream.read()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        # Whoever declares the digest chooses which of the two it is, for files of any size: neither is read at once.
+        begun = hashlib.sha256 if len(like) == 64 else lambda: hashlib.sha1(b"blob %d\0" % size)
+        return hashlib.file_digest(stream, begun).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def file_problem(path: Path, digest: str, size: int | None, *, stamps: Path) -> 
         return f"has {found} bytes instead of {size}"
     facts = _facts(path)
     stamp = stamps / STAMPS / digest
-    if _stamped(stamp) == facts:
+    if stamped(stamp) == facts:
         return ""
     if (other := digest_of(path, like=digest)) != digest:
         return f"has the digest {other} instead of {digest}"
@@ -91,7 +91,7 @@ def file_problem(path: Path, digest: str, size: int | None, *, stamps: Path) -> 
 
 def noted(note: str, files: Sequence[Path], about: Path, *, stamps: Path) -> bool:
     """Whether `note` was taken of these very bytes. about: the file whose name the note bears, and goes with."""
-    return _stamped(_note(about, stamps)) == [note, *map(_facts, files)]
+    return stamped(_note(about, stamps)) == [note, *map(_facts, files)]
 
 
 def take_note(note: str, files: Sequence[Path], about: Path, *, stamps: Path) -> None:
@@ -103,7 +103,8 @@ def _note(about: Path, stamps: Path) -> Path:
     return stamps / STAMPS / f"{Path(os.path.realpath(about)).name}{NOTE}"
 
 
-def _stamped(stamp: Path) -> list[object]:
+def stamped(stamp: Path) -> list[object]:
+    """What a stamp says, or nothing: first where the bytes were."""
     try:
         facts = json.loads(stamp.read_bytes())
     except (OSError, ValueError):

@@ -79,7 +79,9 @@ def _converted(
             f"{name} is published as a pickle only, which has not been converted on this machine as zoo does it now",
             hint=f"run `{command}` once; it downloads {origin['url']}",
         )
-    if problem := found.problem():
+    with readable(found.path):
+        problem = found.problem()
+    if problem:
         raise WeightsCorrupt(f"{name}: {found.path} {problem}", hint=f"run `{command}` again")
     return Fetched(found.path, found.provenance.sha256, lasting=True, reviewed=True)
 
@@ -176,7 +178,7 @@ def _download(file: HubFile, hub: Hub, entry: CachedFile, remote: Remote, wanted
             if entry.exists():
                 entry.discard()
             try:
-                with hub.one_error(file, name):
+                with hub.one_error(file, name, remote.size):
                     hub.download(file, remote, replace=bool(problem))
                 problem = entry.problem(wanted, remote.size)
             except WeightsCorrupt as short:

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import queue
 import random
+import re
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from zoo.errors import WeightsDownloadError, ZooError
+from zoo.errors import SpecError, WeightsDownloadError, ZooError
 from zoo.weights.cached import DIGEST, CachedFile
 from zoo.weights.hub_errors import LongerThanDeclared, TooSlow, explain
-from zoo.weights.source import COMMIT, HubFile
+from zoo.weights.hub_stated import stated
+from zoo.weights.source import COMMIT, HubFile, at_home
 
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try; doubled before the third
@@ -32,17 +34,19 @@ GRACE, SLOWEST = 60.0, 16 << 10  # a download may take so many seconds, and one 
 LOCK_WAIT = 60.0  # seconds in which another process that downloads the same file makes no progress
 LOCK_STEP = 1.0
 ROOM = 16 << 20  # bytes to leave free on the disk
+SENDABLE = re.compile(r"[!-~]+")  # in a header, without spaces
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Remote:
-    """What the Hub declares about a file, after it was found plausible."""
+    """What the Hub declares about a file, after it was found plausible. answer: the same, as the client has it."""
 
     commit: str
     digest: str  # sha256 of large files, git's name for the content of small ones
     size: int
+    answer: Any = field(repr=False, compare=False)
 
 
 class Hub:
@@ -54,8 +58,8 @@ class Hub:
         from huggingface_hub import constants
 
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
-        self.cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
-        self._token = token
+        self.cache = at_home(cache_dir or constants.HF_HUB_CACHE)
+        self._token = sendable(token)
 
     def cached(self, file: HubFile, commit: str) -> CachedFile:
         """Where the client keeps this file of this commit."""
@@ -90,7 +94,7 @@ class Hub:
         return self._folder(file) / ".no_exist" / file.revision / file.file
 
     @contextmanager
-    def one_error(self, file: HubFile, name: str) -> Iterator[None]:
+    def one_error(self, file: HubFile, name: str, size: int | None = None) -> Iterator[None]:
         """Within this block everything that goes wrong is a ZooError about `file`, wanted for the model `name`."""
         try:
             yield
@@ -99,7 +103,7 @@ class Hub:
                 raise
             raise type(error)(f"{name}: {error.args[0]}", hint=error.hint) from error
         except Exception as error:  # the client's errors are not a closed list
-            asked = f"{name}: {file}" if name else str(file)
+            asked = (f"{name}: {file}" if name else str(file)) + (f" of {size:,} bytes" if size is not None else "")
             raise explain(error, asked, f"{self.endpoint}/{file.repo}", self.cache) from error
 
     def ask(self, file: HubFile) -> Remote:
@@ -126,7 +130,7 @@ class Hub:
                 f"{file}: {self.endpoint} does not answer as a Hub does (commit {commit!r:.80}, digest {digest!r:.80})",
                 hint="is a login page or a proxy in between, or HF_ENDPOINT set to something else?",
             )
-        return Remote(commit, digest, size)
+        return Remote(commit, digest, size, found)
 
     def check_room(self, file: HubFile, size: int) -> None:
         """Raise WeightsDownloadError if the disk cannot take so many bytes."""
@@ -140,23 +144,23 @@ class Hub:
 
     def download(self, file: HubFile, remote: Remote, *, replace: bool) -> None:
         """Have the client put the file into its cache. `replace`: even if it thinks that it has it."""
-        from huggingface_hub import constants, hf_hub_download
+        from huggingface_hub import hf_hub_download
 
         limit, given_up = GRACE + remote.size / SLOWEST, threading.Event()
 
         def download() -> object:
-            return hf_hub_download(
-                file.repo,
-                file.file,
-                revision=remote.commit,
-                cache_dir=self.cache,
-                endpoint=self.endpoint,
-                token=self._token,
-                force_download=replace,
-                etag_timeout=constants.HF_HUB_ETAG_TIMEOUT,
-                tqdm_class=_bar(remote.size, given_up),
-                **ours(),
-            )
+            with stated(remote.answer):
+                return hf_hub_download(
+                    file.repo,
+                    file.file,
+                    revision=remote.commit,
+                    cache_dir=self.cache,
+                    endpoint=self.endpoint,
+                    token=self._token,
+                    force_download=replace,
+                    tqdm_class=_bar(remote.size, given_up),
+                    **ours(),
+                )
 
         try:
             with plain_http():
@@ -170,18 +174,17 @@ class Hub:
     @contextmanager
     def turn(self, file: HubFile, remote: Remote) -> Iterator[None]:
         """Be the only process that fetches this file. One that hangs is waited for, but not for ever."""
-        folder = self._folder(file)
-        locks = self.cache / ".locks" / folder.name
+        locks = self.cache / ".locks" / self._folder(file).name
         locks.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            stack.enter_context(self._lock(locks / f"{remote.digest}.zoo.lock", folder, remote))
+            stack.enter_context(self._lock(locks / f"{remote.digest}.zoo.lock", file, remote))
             # The client waits for its own lock without limit; so see first that nobody else holds it.
-            with self._lock(locks / f"{remote.digest}.lock", folder, remote):
+            with self._lock(locks / f"{remote.digest}.lock", file, remote):
                 pass
             yield
 
     @contextmanager
-    def _lock(self, path: Path, folder: Path, remote: Remote) -> Iterator[None]:
+    def _lock(self, path: Path, file: HubFile, remote: Remote) -> Iterator[None]:
         from huggingface_hub.utils import WeakFileLock
 
         arrived, since = -1, time.monotonic()
@@ -190,14 +193,14 @@ class Hub:
                 try:
                     stack.enter_context(WeakFileLock(path, timeout=min(LOCK_STEP, LOCK_WAIT)))
                 except TimeoutError as held:
-                    parts = (folder / "blobs").glob(f"{remote.digest}*.incomplete")
+                    parts = (self._folder(file) / "blobs").glob(f"{remote.digest}*.incomplete")
                     now = sum(part.stat().st_size for part in parts if part.exists())
                     if now != arrived:
                         arrived, since = now, time.monotonic()
                     if time.monotonic() - since < LOCK_WAIT:
                         continue
                     raise WeightsDownloadError(
-                        f"{path} is held by another process that makes no progress",
+                        f"{file}: {path} is held by another process that makes no progress",
                         hint="end that process, or delete the lock file if none is left",
                     ) from held
                 yield
@@ -306,6 +309,13 @@ def _bar(size: int, given_up: threading.Event) -> type:
             return shown
 
     return Bar
+
+
+def sendable(token: str | bool | None) -> str | bool | None:
+    """The token itself. Raises SpecError for one that cannot be sent: what the client then raises would repeat it."""
+    if isinstance(token, str) and not SENDABLE.fullmatch(token):
+        raise SpecError("the token is not one word of letters and digits", hint="has it a line break at its end?")
+    return token
 
 
 def ours() -> dict[str, Any]:

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from zoo.weights.source import at_home
+
 LIBRARY = "video-zoo"
 
 
@@ -13,7 +15,7 @@ def assets(cache_dir: str | Path | None = None) -> Path:
     """The folder for what zoo makes itself: inside `cache_dir`, or where HF_HOME and HF_ASSETS_CACHE say."""
     from huggingface_hub import constants
 
-    return Path(cache_dir or constants.HF_ASSETS_CACHE).expanduser() / LIBRARY
+    return at_home(cache_dir or constants.HF_ASSETS_CACHE) / LIBRARY
 
 
 def offline() -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zoo.errors import PublishError, ZooError
-from zoo.weights.hub import ours, persistently, plain_http
+from zoo.weights.hub import ours, persistently, plain_http, sendable
 from zoo.weights.source import MAIN
 
 ANSWER = 60.0  # seconds without a sign of the Hub
@@ -40,7 +40,7 @@ class HubRepository:
         from huggingface_hub import HfApi
 
         self.repo = repo
-        self._api = HfApi(endpoint=endpoint, token=token, **ours())
+        self._api = HfApi(endpoint=endpoint, token=sendable(token), **ours())
         self.page = f"{self._api.endpoint}/{repo}"
 
     def state(self, revision: str | None = None) -> State | None:
