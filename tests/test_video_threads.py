@@ -75,6 +75,19 @@ def test_an_error_in_a_lane_comes_when_its_turn_comes():
         next(results)
 
 
+def test_a_job_that_nobody_wants_any_more_is_not_finished():
+    made = []
+
+    @contextmanager
+    def worker():
+        yield lambda job: (made.append(job) or k for k in range(1000))
+
+    results = in_lanes(range(8), worker, 3, 2)
+    next(results)
+    results.close()
+    assert len(made) < 50
+
+
 def test_the_deadline_holds_for_all_threads_together(threads_always_pay):
     data = clip("open_gops.mp4")
     with pytest.raises(VideoLimitError, match="deadline_s"):
