@@ -163,6 +163,16 @@ def test_a_file_is_scanned_once_until_it_changes(scans, tmp_path):
     assert len(scans) == 6, "bytes are not kept"
 
 
+def test_a_file_whose_table_is_not_believed_is_scanned_once_too(scans, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(remux("b_frames.mp4", "mp4", _same_time_twice))
+    for _ in range(3):
+        assert read_frames(path, [38]).report.why == probe(path).why == "two packets with one time"
+    assert len(scans) == 1
+    read_frames(path, [38], limits=Limits(max_frames=40))
+    assert [kept.__traceback__ for kept in index._kept.values() if isinstance(kept, Exception)] == [None]
+
+
 def test_few_indices_are_kept(scans, tmp_path, monkeypatch):
     monkeypatch.setattr(index, "KEPT_FILES", 2)
     for name in "abca":
