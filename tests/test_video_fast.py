@@ -36,7 +36,7 @@ def threads_always_pay(monkeypatch):
 # --- exact ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", [*GROUPS, *SLOW])
 def test_any_order_with_repeats_on_any_number_of_threads(threads_always_pay, name, threads):
     data = clip(name)
@@ -111,12 +111,13 @@ def bound(data: bytes, wanted: list[int]) -> int:
     return sum(row - key + 1 for key, row in last.items())
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", [*GROUPS, "long.mp4"])
-def test_no_packet_is_fed_that_the_wanted_frames_do_not_need(name):
+def test_no_packet_is_fed_that_the_wanted_frames_do_not_need(threads_always_pay, name, threads):
     data = encode("mp4", 600, options={"g": "30", "bf": "3", "sc_threshold": "0"}) if name == "long.mp4" else clip(name)
     known = probe(data)
     wanted = uniform(known.n_frames, 16)
-    report = read_frames(data, wanted, index=known).report
+    report = read_frames(data, wanted, index=known, threads=threads).report
     assert report.path == "fast" and 0 < report.n_packets <= bound(data, wanted)
     if name.startswith(("open", "hevc")):
         assert report.n_packets < bound(data, wanted), "leading pictures of a group are left out"
