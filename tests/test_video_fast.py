@@ -36,7 +36,7 @@ def threads_always_pay(monkeypatch):
 # --- exact ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", [*GROUPS, *SLOW])
 def test_any_order_with_repeats_on_any_number_of_threads(threads_always_pay, name, threads):
     data = clip(name)
@@ -111,12 +111,13 @@ def bound(data: bytes, wanted: list[int]) -> int:
     return sum(row - key + 1 for key, row in last.items())
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("name", [*GROUPS, "long.mp4"])
-def test_no_packet_is_fed_that_the_wanted_frames_do_not_need(name):
+def test_no_packet_is_fed_that_the_wanted_frames_do_not_need(threads_always_pay, name, threads):
     data = encode("mp4", 600, options={"g": "30", "bf": "3", "sc_threshold": "0"}) if name == "long.mp4" else clip(name)
     known = probe(data)
     wanted = uniform(known.n_frames, 16)
-    report = read_frames(data, wanted, index=known).report
+    report = read_frames(data, wanted, index=known, threads=threads).report
     assert report.path == "fast" and 0 < report.n_packets <= bound(data, wanted)
     if name.startswith(("open", "hevc")):
         assert report.n_packets < bound(data, wanted), "leading pictures of a group are left out"
@@ -161,6 +162,16 @@ def test_a_file_is_scanned_once_until_it_changes(scans, tmp_path):
     read_frames(data, [35])
     read_frames(data, [35])
     assert len(scans) == 6, "bytes are not kept"
+
+
+def test_a_file_whose_table_is_not_believed_is_scanned_once_too(scans, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(remux("b_frames.mp4", "mp4", _same_time_twice))
+    for _ in range(3):
+        assert read_frames(path, [38]).report.why == probe(path).why == "two packets with one time"
+    assert len(scans) == 1
+    read_frames(path, [38], limits=Limits(max_frames=40))
+    assert [kept.__traceback__ for kept in index._kept.values() if isinstance(kept, Exception)] == [None]
 
 
 def test_few_indices_are_kept(scans, tmp_path, monkeypatch):

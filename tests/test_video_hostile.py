@@ -18,7 +18,7 @@ import pytest
 from video_clips import clip, decoded, mux
 
 from zoo.errors import VideoDecodeError, VideoError, VideoLimitError, VideoOpenError
-from zoo.video import Limits, iter_frames, probe, read_frames, write_video
+from zoo.video import Limits, iter_frames, probe, read_frames, source, write_video
 from zoo.video.select import select_frames
 
 HERE = pathlib.Path(__file__).parent
@@ -64,9 +64,10 @@ import resource, sys
 from zoo.errors import VideoError
 from zoo.video import Limits, iter_frames, probe, read_frames, write_video
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+data = sys.stdin.buffer.read()
 for read in (probe, lambda data: read_frames(data, [0]), lambda data: list(iter_frames(data))):
     try:
-        read(sys.stdin.buffer.read() if read is probe else b"GIF89a")
+        read(data)
     except VideoError:
         continue
     sys.exit("it was read")
@@ -121,6 +122,62 @@ def test_input_without_an_end_ends_at_the_limit(read, limits):
     with pytest.raises(VideoLimitError, match=next(iter(limits))):
         read(Endless(clip("raw.h264")), Limits(**limits))
     assert time.monotonic() - started < 10
+
+
+class Silence(Endless):
+    """A broadcast that goes on for ever with packets of no stream: FFmpeg reads them without giving any back."""
+
+    def __init__(self, seekable: bool) -> None:
+        super().__init__((b"\x47\x1f\xff\x10" + bytes(184)) * 1000)
+        self.first, self.can_seek = clip("h264.ts"), seekable
+
+    def seekable(self) -> bool:
+        return self.can_seek
+
+    def read(self, size: int = -1) -> bytes:
+        if self.at >= len(self.first):
+            return super().read(size)
+        chunk = self.first[self.at : self.at + size]
+        self.at += len(chunk)
+        return chunk
+
+
+@pytest.mark.parametrize(
+    ("read", "seekable"),
+    [
+        (lambda src, limits: probe(src, limits=limits), True),
+        (lambda src, limits: read_frames(src, [10**6], limits=limits), True),
+        (lambda src, limits: list(iter_frames(src, limits=limits)), True),
+        (lambda src, limits: list(iter_frames(src, limits=limits)), False),
+    ],
+    ids=["probe", "read", "iterate", "iterate a pipe"],
+)
+@pytest.mark.parametrize("limits", [{"deadline_s": 0.5}, {"max_bytes": 2_000_000}])
+def test_input_that_gives_no_packets_ends_at_the_limit(read, seekable, limits, capfd):
+    src, started = Silence(seekable), time.monotonic()
+    with pytest.raises(VideoLimitError, match=next(iter(limits))):
+        read(src, Limits(**limits))
+    assert time.monotonic() - started < 10
+    assert not seekable or src.at == 0, "a file object is left where it was"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_read_of_a_file_may_take_longer_than_the_whole_call(tmp_path, monkeypatch):
+    path, asked = tmp_path / "a.mp4", []
+    path.write_bytes(clip("b_frames.mp4"))
+    opened = source.av.open
+    monkeypatch.setattr(source.av, "open", lambda *a, **k: asked.append(k["timeout"]) or opened(*a, **k))
+    for limits in ({}, {"deadline_s": 5.0}, {"deadline_s": 60.0}, {"timeout_s": None}):
+        probe(path, limits=Limits(**limits))
+    assert asked == [20.0, pytest.approx(5.0, abs=4.9), 20.0, None]
+
+    def late(*args, **options):
+        raise source.av.ExitError(1, "interrupted", str(path))
+
+    monkeypatch.setattr(source.av, "open", late)
+    for limits, text in (({"deadline_s": 0.0}, "limit is deadline_s=0"), ({}, "reading took too long")):
+        with pytest.raises(VideoLimitError, match=text):
+            probe(path, limits=Limits(max_frames=7, **limits))
 
 
 # --- in a process of its own ------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -14,6 +15,7 @@ from video_clips import B_FRAMES, clip, decoded, encode, remux
 import zoo
 from zoo.errors import VideoError
 from zoo.video import index, probe, read_frames
+from zoo.video.bitstream import oddity
 
 
 def boxes(data: bytes, path: list[bytes], at: int = 0) -> tuple[int, int]:
@@ -140,6 +142,16 @@ def test_packets_that_are_not_frames_are_decoded_to_be_counted(name):
     wanted = range(0, len(truth), 3)
     frames = read_frames(data, wanted, index=known)
     assert all((a == truth[k]).all() for a, k in zip(frames.data, wanted, strict=True))
+
+
+def test_interlaced_parameters_are_seen_in_the_first_packet_too():
+    with av.open(io.BytesIO(ODD["interlaced"][0]())) as container:
+        header = container.streams.video[0].codec_context.extradata
+        key = bytes(next(container.demux(video=0)))
+    size = int.from_bytes(header[6:8])
+    context = SimpleNamespace(name="h264", extradata=header[:5] + b"\xe0\0")  # holds no parameters itself
+    assert oddity(context, None, key) is None
+    assert oddity(context, None, size.to_bytes(4) + header[8 : 8 + size] + key) == "interlaced"
 
 
 HIDDEN = {

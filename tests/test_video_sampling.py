@@ -11,8 +11,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from video_clips import clip
+from video_clips import VARIABLE, clip
 
+import zoo
 from zoo import spec
 from zoo.errors import SpecError, VideoError
 from zoo.spec import Preprocessing
@@ -49,6 +50,9 @@ GOLDEN = [
     ),
     ("dense_mm", 300, 8, 8, 10, 1.0, 0, [0, 8, 16, 24, 32, 40, 48, 56]),
     ("dense_mm", 300, 8, 8, 10, 1.0, 9, [243, 251, 259, 267, 275, 283, 291, 299]),
+    # 243 / 6 = 40.5 and 121.5: to the even neighbour
+    ("dense_mm", 300, 8, 8, 7, 1.0, 1, list(range(40, 97, 8))),
+    ("dense_mm", 300, 8, 8, 7, 1.0, 3, list(range(122, 179, 8))),
     ("dense_mm", 300, 8, 8, 1, 1.0, 0, [121, 129, 137, 145, 153, 161, 169, 177]),
     ("dense_mm", 300, 32, 2, 1, 1.0, 0, list(range(118, 181, 2))),
     ("segments_mm", 300, 8, 1, 1, 1.0, 0, [18, 56, 93, 131, 168, 206, 243, 281]),
@@ -249,6 +253,13 @@ def test_a_variable_rate_is_resampled_by_time():
     times = (0.0, 0.1, 0.2, 1.0, 1.1, 1.9)
     p = Preprocessing(num_frames=8, sampler="consecutive", fps=4)
     assert plan(p, times, duration_s=2.0) == [[0, 2, 2, 2, 3, 4, 4, 4]]
+
+
+@pytest.mark.parametrize("name", ["variable.mp4", "variable.mkv"])
+def test_a_rate_takes_from_a_file_what_is_shown_at_its_times(name):
+    p = Preprocessing(num_frames=7, sampler="resampled_tv", fps=5)
+    clips = zoo.load_clips(p, clip(name))
+    assert clips.indices == [[max(k for k, t in enumerate(VARIABLE) if t <= 200 * j) for j in range(7)]]
 
 
 def test_a_still_has_at_least_one_virtual_frame():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import sys
@@ -42,6 +43,24 @@ def test_no_threads_at_all_raise(threads):
         read_frames(clip("b_frames.mp4"), [0], threads=threads)
 
 
+def test_groups_are_read_side_by_side_only_where_that_pays(monkeypatch):
+    asked = []
+    lanes = select.in_lanes
+    monkeypatch.setattr(select, "in_lanes", lambda *args: asked.append(args[2]) or lanes(*args))
+    data = clip("open_gops.mp4")
+    known = probe(data)
+
+    def read(source, wanted, threads=3):
+        read_frames(source, wanted, index=known, threads=threads)
+        return asked[-1]
+
+    assert read(data, range(80)) == 1, "small frames are decoded before a thread has started"
+    monkeypatch.setattr(select, "THREADS_PAY", 0)
+    assert [read(data, range(80), threads) for threads in (1, 2, 3, 4)] == [1, 2, 3, 4]
+    assert read(data, [11, 24]) == read(data, [70]) == 1, "a group much longer than the others gets all threads itself"
+    assert read(io.BytesIO(data), range(80)) == 1, "a file object has one position"
+
+
 def test_closing_early_ends_the_threads_and_closes_the_file(threads_always_pay, tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(clip("open_gops.mp4"))
@@ -73,6 +92,19 @@ def test_an_error_in_a_lane_comes_when_its_turn_comes():
     assert next(results) == next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_a_job_that_nobody_wants_any_more_is_not_finished():
+    made = []
+
+    @contextmanager
+    def worker():
+        yield lambda job: (made.append(job) or k for k in range(1000))
+
+    results = in_lanes(range(8), worker, 3, 2)
+    next(results)
+    results.close()
+    assert len(made) < 50
 
 
 def test_the_deadline_holds_for_all_threads_together(threads_always_pay):

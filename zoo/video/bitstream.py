@@ -39,7 +39,9 @@ def oddity(context: av.VideoCodecContext, before: Any, key: Any) -> str | None:
         return "its packets have no lengths"
     try:
         if context.name == "h264":
-            sets = _sets(header) if before is None else (u for u in _units(key, header[4] % 4 + 1) if u[0] & 31 == 7)
+            sets: list[Any] = [unit for unit in _units(key, header[4] % 4 + 1) if unit[0] & 31 == 7]
+            if before is None:
+                sets += _sets(header)
             return "interlaced" if any(map(_may_have_fields, sets)) else None
         units = [unit for packet in (before, key) if before for unit in _units(packet, header[21] % 4 + 1)]
         return "a new sequence begins" if any(unit[0] >> 1 & 63 in FRESH_STARTS for unit in units) else None

@@ -84,7 +84,11 @@ def index_of(src: Any, exact: bool, limits: Limits, started: float, isolate: boo
 def trusted_index(src: Any, limits: Limits, key: Any, started: float) -> VideoIndex:
     """The index from the container's table; Distrust where that cannot be believed."""
     with open_video(src, limits, started=started) as video:
-        found = scan(video)
+        try:
+            found = scan(video)
+        except Distrust as distrust:
+            _remember(key, Distrust(str(distrust)))  # a copy, as a traceback would keep the file open
+            raise
         return keep(key, _index(video, found.first, found.times, found.keyframe, found.clock, None, found.table))
 
 
@@ -153,7 +157,7 @@ def cache_key(src: Any, limits: Limits) -> Any:
 
 
 def cached(key: Any) -> VideoIndex | None:
-    """The index of a file; Distrust where its table was believed, and decoding has refuted it."""
+    """The index of a file; Distrust where its table is not to be believed, as scanning or decoding has shown."""
     with _lock:
         if (found := _kept.get(key)) is not None:
             _kept.move_to_end(key)
@@ -163,13 +167,17 @@ def cached(key: Any) -> VideoIndex | None:
 
 
 def keep(key: Any, index: VideoIndex) -> VideoIndex:
+    _remember(key, index)
+    return index
+
+
+def _remember(key: Any, found: VideoIndex | Distrust) -> None:
     if key is not None:
         with _lock:
-            _kept[key] = index
+            _kept[key] = found
             _kept.move_to_end(key)
             while len(_kept) > KEPT_FILES or (len(_kept) > 1 and sum(map(_size, _kept.values())) > KEPT_FRAMES):
                 _kept.popitem(last=False)
-    return index
 
 
 def refute(key: Any, index: VideoIndex, distrust: Distrust) -> None:

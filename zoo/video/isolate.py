@@ -162,8 +162,6 @@ def _source(src: Any, guard: Guard) -> tuple[dict[str, Any], bytes]:
             data = bytearray()
             while piece := readable.read(PIECE):
                 data += piece
-                guard.check_size(len(data))
-                guard.check_time()
             src = data
     return {"bytes": len(src)}, bytes(src)
 

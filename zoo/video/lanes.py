@@ -64,6 +64,8 @@ def _work(
         work: Callable[[Job], Iterator[Result]] | None = None
         while True:
             under_way.acquire()
+            if stopped.is_set():
+                return
             try:
                 job, lane = todo.get_nowait()
             except queue.Empty:
@@ -71,18 +73,20 @@ def _work(
             try:
                 work = work or stack.enter_context(worker())
                 for result in work(job):
-                    _put(lane, result, stopped)
+                    if not _put(lane, result, stopped):
+                        return
                 _put(lane, _END, stopped)
             except BaseException as error:
                 _put(lane, error, stopped)
                 return
-            if stopped.is_set():
-                return
 
 
-def _put(lane: queue.Queue[Any], item: Any, stopped: threading.Event) -> None:
+def _put(lane: queue.Queue[Any], item: Any, stopped: threading.Event) -> bool:
+    """Whether anybody still wants it."""
     while not stopped.is_set():
         try:
-            return lane.put(item, timeout=0.05)
+            lane.put(item, timeout=0.05)
+            return True
         except queue.Full:
             continue
+    return False

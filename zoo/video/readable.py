@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import VideoOpenError
+from zoo.errors import VideoError, VideoOpenError
 
 if TYPE_CHECKING:
     from zoo.video.source import Guard
@@ -18,7 +18,9 @@ class _Remembering:
 
     error: BaseException | None = None
 
-    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+    def _call(self, failed: Any, function: Callable[..., Any], *args: Any) -> Any:
+        if self.error:
+            return failed  # FFmpeg tries again, and av would print a second exception
         try:
             return function(*args)
         except BaseException as error:
@@ -27,10 +29,10 @@ class _Remembering:
 
 
 class Reader(_Remembering):
-    """A file object as av wants it."""
+    """A file object as av wants it. Limits are kept here too, as FFmpeg may read on without giving a packet."""
 
-    def __init__(self, file: Any, name: str) -> None:
-        self.file, self.name = file, name
+    def __init__(self, file: Any, guard: Guard) -> None:
+        self.file, self.guard, name = file, guard, guard.name
         try:
             self.position = file.tell()
             file.seek(0)
@@ -48,16 +50,23 @@ class Reader(_Remembering):
             )
 
     def read(self, size: int) -> bytes:
-        return self._call(_bytes_of, self.file.read, size)  # type: ignore[no-any-return]
+        return self._call(b"", self._read, size)  # type: ignore[no-any-return]
+
+    def _read(self, size: int) -> bytes:
+        self.guard.check_time()
+        data = _bytes_of(self.file.read, size)
+        if self.guard.limits.max_bytes is not None:
+            self.guard.check_size(self.file.tell())
+        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._call(self.file.seek, offset, whence)  # type: ignore[no-any-return]
+        return self._call(-1, self.file.seek, offset, whence)  # type: ignore[no-any-return]
 
     def tell(self) -> int:
-        return self._call(self.file.tell)  # type: ignore[no-any-return]
+        return self._call(-1, self.file.tell)  # type: ignore[no-any-return]
 
     def restore(self) -> None:
-        if self.error is None:
+        if self.error is None or isinstance(self.error, VideoError):
             self.file.seek(self.position)
 
 
@@ -66,18 +75,22 @@ class Pipe(_Remembering):
 
     def __init__(self, file: Any, guard: Guard) -> None:
         # A buffered read waits until all is there; `read1` gives what has come.
-        self.get, self.guard = getattr(file, "read1", file.read), guard
+        self.get, self.guard, self.taken = getattr(file, "read1", file.read), guard, 0
         raw = getattr(file, "raw", file)
         # Only the system's own files can be waited for: others may hold data back, as connections with TLS do.
         self.descriptor = raw.fileno() if isinstance(raw, io.FileIO) and sys.platform != "win32" else None
 
     def read(self, size: int) -> bytes:
-        return self._call(self._read, size)  # type: ignore[no-any-return]
+        return self._call(b"", self._read, size)  # type: ignore[no-any-return]
 
     def _read(self, size: int) -> bytes:
+        self.guard.check_time()
         if self.descriptor is not None:
             self.guard.wait_for(self.descriptor)
-        return _bytes_of(self.get, size)
+        data = _bytes_of(self.get, size)
+        self.taken += len(data)
+        self.guard.check_size(self.taken)
+        return data
 
 
 def _bytes_of(read: Callable[[int], Any], size: int) -> bytes:

@@ -94,16 +94,31 @@ class Guard:
         if deadline is not None and time.monotonic() - self.started > deadline:
             self._exceeded(f"not done after {deadline} s", "deadline_s", deadline)
 
-    def wait_for(self, descriptor: int) -> None:
-        """Until there is something to read from a pipe or a terminal."""
+    def read_timeout(self) -> float | None:
+        """How long one blocking read may take that begins now."""
         left = [] if self.limits.timeout_s is None else [self.limits.timeout_s]
         if self.limits.deadline_s is not None:
             left.append(max(self.started + self.limits.deadline_s - time.monotonic(), 0))
+        return min(left, default=None)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """FFmpeg gave up since a read took too long: for one read, or for the whole call."""
+        try:
+            yield
+        except av.ExitError:
+            self.check_time()
+            raise
+
+    def wait_for(self, descriptor: int) -> None:
+        """Until there is something to read from a pipe or a terminal."""
+        timeout = self.read_timeout()
         with selectors.DefaultSelector() as ready:
             ready.register(descriptor, selectors.EVENT_READ)
-            if not ready.select(min(left, default=None)):
+            if not ready.select(timeout):
                 self.check_time()
-                self._exceeded("nothing came", "timeout_s", min(left))
+                assert timeout is not None
+                self._exceeded("nothing came", "timeout_s", timeout)
 
     def _exceeded(self, what: str, field: str, value: float) -> None:
         raise VideoLimitError(
@@ -139,6 +154,7 @@ def open_video(
         guard = Guard(name_of(src), limits, started)
         readable = resolve(src, guard, stack, live=live)
         stack.enter_context(translated(guard.name, readable))
+        stack.enter_context(guard.timed())
         container = stack.enter_context(
             av.open(
                 readable,
@@ -146,7 +162,7 @@ def open_video(
                 format=src.format if isinstance(src, Device) else None,
                 options=_options(src, readable),
                 metadata_errors="replace",  # titles are not always the UTF-8 that they should be
-                timeout=limits.timeout_s,
+                timeout=guard.read_timeout(),
             )
         )
         yield OpenVideo(container, _video_stream(container, guard, threads), guard.name, guard)
@@ -217,7 +233,7 @@ def resolve(src: Any, guard: Guard, stack: ExitStack, *, live: bool = False) -> 
     if callable(getattr(src, "read", None)):
         if live and callable(getattr(src, "seekable", None)) and not src.seekable():
             return Pipe(src, guard)
-        reader = Reader(src, name)
+        reader = Reader(src, guard)
         stack.callback(reader.restore)
         return reader
     if isinstance(src, Device):
