@@ -38,23 +38,43 @@ def halved(size: tuple[int, int]) -> tuple[int, int]:
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
 
-class Down(Remembers):
+class Level(Remembers):
+    """A convolution that halves the picture, and a recurrent one over time."""
+
+    def __init__(self, channels: int, kernel: int, cell: Cell) -> None:
+        super().__init__()
+        out = cell.conv_x.in_channels
+        conv = nn.Conv2d(channels, out, kernel, 2, kernel // 2, bias=False)
+        self.down = nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU())
+        self.cell = cell
+
+    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        return halved(size)
+
+    def init_state(self, batch: int, size: tuple[int, int] | None = None) -> State:
+        h, w = self.size_of(size) if size else (1, 1)
+        like = self.cell.conv_h.weight
+        return {name: like.new_zeros(batch, self.cell.channels, h, w) for name in self.cell.PARTS}
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return unroll(self.cell, per_frame(self.down, x), state)
+
+
+class Stem(Remembers):
     """A convolution that halves the picture, of every frame together with `look_back` frames before it."""
 
-    def __init__(self, channels: int, out: int, kernel: int, look_back: int) -> None:
+    def __init__(self, out: int, look_back: int) -> None:
         super().__init__()
-        self.channels, self.look_back = channels, look_back
-        pad = kernel // 2
-        self.conv = nn.Conv3d(channels, out, (look_back + 1, kernel, kernel), (1, 2, 2), (0, pad, pad), bias=False)
+        self.look_back = look_back
+        self.conv = nn.Conv3d(3, out, (look_back + 1, 5, 5), (1, 2, 2), (0, 2, 2), bias=False)
         self.norm = nn.BatchNorm3d(out)
 
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
         return halved(size)
 
     def init_state(self, batch: int, size: tuple[int, int] | None = None) -> State:
-        if not self.look_back:
-            return {}
-        return {"past": self.conv.weight.new_zeros(batch, self.channels, self.look_back, *(size or (1, 1)))}
+        like = self.conv.weight
+        return {"past": like.new_zeros(batch, 3, self.look_back, *(size or (1, 1)))} if self.look_back else {}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         if self.look_back:
@@ -62,28 +82,6 @@ class Down(Remembers):
             x = torch.cat([past, x], 2)
             state = {"past": x[:, :, -self.look_back :].clone()}
         return F.relu(self.norm(self.conv(x))), state
-
-
-class Level(Remembers):
-    """A convolution that halves the picture, and a recurrent one over time."""
-
-    def __init__(self, down: Down, cell: Cell) -> None:
-        super().__init__()
-        self.down, self.cell = down, cell
-
-    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
-        return self.down.size_of(size)
-
-    def init_state(self, batch: int, size: tuple[int, int] | None = None) -> State:
-        h, w = self.size_of(size) if size else (1, 1)
-        like = self.cell.conv_h.weight
-        past = {name: like.new_zeros(batch, self.cell.channels, h, w) for name in self.cell.PARTS}
-        return self.down.init_state(batch, size) | past
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        x, seen = self.down.step(x, state)
-        x, past = unroll(self.cell, x, state)
-        return x, seen | past
 
 
 def conv_rnn(
@@ -100,13 +98,13 @@ def conv_rnn(
 ) -> RecurrentNet:
     """cell: "lstm" or "gru". widths: of the stem, then of each level. kernel: of the recurrent convolutions.
 
-    look_back: frames before its own that each convolution between the levels sees, and not the recurrence alone.
+    look_back: frames before its own that the stem sees, so that a small motion is a pattern from the start.
     peepholes: of an LSTM, one weight per channel. norm: layer norm of the gates. pool: "last" or "mean" over time.
     """
     if cell not in ("lstm", "gru") or (cell == "gru" and peepholes):
         raise SpecError(f"cell={cell!r} with peepholes={peepholes!r}", hint='"lstm", or "gru", which has no peepholes')
     stem, *levels = widths
-    stages: dict[str, nn.Module] = {"stem": Down(3, stem, 5, look_back)}  # [B, 3, T, H, W] -> [B, stem, T, H/2, W/2]
+    stages: dict[str, nn.Module] = {"stem": Stem(stem, look_back)}  # [B, 3, T, H, W] -> [B, stem, T, H/2, W/2]
     channels = stem
     for i, width in enumerate(levels, 1):  # [B, width, T, H/2^(i+1), W/2^(i+1)]
         recurrent = (
@@ -114,6 +112,6 @@ def conv_rnn(
             if cell == "lstm"
             else ConvGRU(width, width, kernel, norm=norm)
         )
-        stages[f"level{i}"] = Level(Down(channels, width, 3, look_back), recurrent)
+        stages[f"level{i}"] = Level(channels, 3, recurrent)
         channels = width
     return RecurrentNet(stages, channels, pool=pool, num_classes=num_classes, dropout=dropout)
