@@ -47,7 +47,9 @@ class SafetensorsFile:
                 hint="get the file itself, again",
             ) from broken
         except OSError as unreadable:
-            raise WeightsNotFound(f"{path} cannot be read: {unreadable}") from unreadable
+            raise WeightsNotFound(
+                f"{path} cannot be read: {unreadable}", hint="check the path and its permissions"
+            ) from unreadable
 
     @property
     def files(self) -> list[Path]:
