@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -166,6 +168,26 @@ def test_random_weights_destroy_the_map(method, motions):
         same.append(rank_correlation(heat, zoo.attribute(model, noisy, **options).heat))
         other += [rank_correlation(heat, zoo.attribute(random, frames, **options).heat) for random in randoms]
     assert min(same) > 0.95
+    assert np.abs(other).mean() < 0.5, other
+
+
+def test_other_weights_attend_elsewhere():
+    """The same of rollout, for networks whose attention is sharp, as that of trained ones."""
+    clip = zoo.synth.generate("zoom_in", seed=3, duration_s=2.0, fps=25, size=(96, 128))
+    frames = np.asarray(clip.frames)
+    noisy = np.clip(frames + np.random.default_rng(0).integers(-2, 3, frames.shape), 0, 255).astype(np.uint8)
+
+    def rolled(seed, frames):
+        torch.manual_seed(seed)
+        model = zoo.build("videomae_tiny", num_classes=3).eval()
+        for block in model.modules():
+            if hasattr(block, "qkv"):
+                block.qkv.weight.data *= 8
+        return zoo.attribute(model, frames, fps=clip.fps, views="fast", method="rollout").heat
+
+    maps = [rolled(seed, frames) for seed in range(4)]
+    assert rank_correlation(maps[0], rolled(0, noisy)) > 0.95
+    other = [rank_correlation(a, b) for a, b in itertools.combinations(maps, 2)]
     assert np.abs(other).mean() < 0.5, other
 
 

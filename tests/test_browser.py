@@ -172,6 +172,33 @@ def test_licence_and_size_narrow_together_and_columns_sort(visit, site, data):
     assert [sizes[name] for name in named(page)] == every[::-1][:200]
 
 
+def test_what_a_clip_costs_and_how_often_it_is_right_narrow_too(visit, site, data):
+    page = visit(site.index)
+    page.fill("#flops", "60")
+    cheap = [row for row in data if row["gflops"] is not None and row["gflops"] <= 60]
+    assert counted(page) == len(cheap) > 10
+    page.fill("#least", "75 %")
+    dataset = page.locator("#dataset").input_value()
+
+    def good(least, dataset):
+        return {
+            r["name"] for r in cheap if any(x[0] == dataset and x[1] >= least and x[2] == "video" for x in r["results"])
+        }
+
+    assert set(named(page)) == good(75, dataset) != good(0, dataset)
+    assert page.locator("#plot a").count() == len(good(75, dataset)) > 1
+    page.reload()
+    assert set(named(page)) == good(75, dataset), "the address keeps the question"
+    page.fill("#flops", "1e9")
+    assert page.get_attribute("#flops", "aria-invalid") == "true", "what is no number is marked, and does not count"
+    page.fill("#flops", "60")
+    page.fill("#least", "60")
+    page.select_option("#dataset", "Something-Something v2")
+    assert set(named(page)) == good(60, "Something-Something v2") != set()
+    page.click("text=Clear")
+    page.wait_for_function(f"document.querySelectorAll('#models tbody tr').length == {min(len(data), 200)}")
+
+
 def test_long_lists_come_in_parts(visit, site, data):
     page = visit(site.index)
     assert len(named(page)) == 200 < len(data)

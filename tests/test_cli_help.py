@@ -16,7 +16,7 @@ from PIL import Image
 
 import zoo
 from zoo import doctor
-from zoo.cli import commands
+from zoo.cli import SECTIONS, commands
 from zoo.cli.examples import EXAMPLES
 from zoo.doctor import checks
 
@@ -53,6 +53,16 @@ def test_predict_writes_what_it_is_asked_for(videos, tmp_path):
         assert np.asarray(picture).std() > 10
 
 
+def test_windows_have_a_time_line(videos, tmp_path):
+    video, file = videos / "a" / "my_video.mp4", tmp_path / "when.png"
+    result = run("predict", video, "--window", "0.5", "--timeline", file)
+    assert f"timeline: {file}" in result.stderr
+    with Image.open(file) as picture:
+        assert picture.width == 1200
+    run("predict", video, video, "--stride", "0.5", "--views", "fast", "--timeline", tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"when.png", "my_video.png", "my_video-2.png"}
+
+
 def test_several_videos_go_into_a_folder_each_under_its_name(videos, tmp_path):
     files = [videos / "a" / "my_video.mp4", videos / "broken.mp4", videos / "b" / "my_video.mp4"]
     run("predict", *files, "--sheet", tmp_path, code=3)
@@ -69,6 +79,7 @@ def test_wrong_files_are_refused_before_anything_is_predicted(videos, tmp_path):
     ):
         result = run("predict", *arguments, code=2)
         assert result.stdout == ""
+        assert f"Invalid value for {arguments[-2]}:" in result.stderr
     result = run("predict", video, "--overlay", tmp_path / "out.xyz", code=3)
     assert "pan_left" in result.stdout, "the answer is not lost"
     assert "--overlay" in result.stderr
@@ -86,6 +97,24 @@ def test_every_command_has_examples_that_it_understands(name):
         said = said[: next((i for i, word in enumerate(said) if word in (">", "|")), len(said))]
         assert said[:2] == ["zoo", name], line
         parse(commands.commands[name], said[2:])
+
+
+def test_help_lists_every_command_once_under_what_it_is_for():
+    listed = [name for names in SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted(commands.commands)
+    said = run("--help").output
+    for section, names in SECTIONS.items():
+        _, _, below = said.partition(f"{section}:\n")
+        lines = below.partition("\n\n")[0].splitlines()
+        assert [line.split()[0] for line in lines if line[2] != " "] == list(names)
+        assert "..." not in below.partition("\n\n")[0], "every command has a line of its own"
+
+
+def test_a_word_that_is_no_command_is_answered_with_what_was_meant(videos):
+    assert "Did you mean predict?" in run("predcit", "x.mp4", code=2).stderr
+    video = videos / "a" / "my_video.mp4"
+    assert f"zoo predict {shlex.quote(str(video))}" in run(video, code=2).stderr
+    assert "zoo --help" in run("xyzzy", code=2).stderr
 
 
 def parse(command: click.Command, words: list[str]) -> None:
@@ -159,12 +188,14 @@ def test_what_is_broken_or_slow_is_named_with_its_cause_and_a_fix(well, monkeypa
     well["av"]["facts"]["codecs"]["r"].remove("av1")
     well["torchvision"]["seconds"] = 99.0
     well["torch"]["facts"]["threads"] = 64
+    well["PIL"]["facts"]["freetype"] = False
     monkeypatch.setattr(checks, "quota", lambda: 2.0)
     monkeypatch.setattr(checks, "_has_nvidia", lambda: True)
     said = {(f.status, f.name): f for f in found("slow", "broken") if f.area != "plugins"}
     assert "libfoo.so" in said["broken", "timm"].value
     assert "av1" in said["broken", "reads not"].value
     assert "99 s" in said["slow", "torchvision"].value
+    assert "pillow" in said["slow", "PIL"].fix
     assert "OMP_NUM_THREADS=2" in said["slow", "cpu"].fix
     assert "built for CPUs only" in said["slow", "cuda"].value
 
@@ -197,6 +228,16 @@ def test_a_missing_or_old_package_is_found(well, monkeypatch):
     monkeypatch.setattr(checks.metadata, "requires", lambda name: ["no-such-package>=1"])
     (finding,) = [f for f in found("broken") if f.area == "packages"]
     assert finding.value == "missing"
+
+
+def test_what_is_installed_besides_is_told_and_what_is_too_old_is_broken(well, monkeypatch):
+    needs = ["no-such-package>=1 ; extra == 'onnx'", "click>=1 ; extra == 'batch'", 'click>=999 ; extra == "ray"']
+    monkeypatch.setattr(checks.metadata, "requires", lambda name: needs)
+    told = {f.name: f for f in doctor.examine() if f.area == "extras"}
+    assert told["onnx"].status == "ok" and "no-such-package" in told["onnx"].value
+    assert "pip install 'video-zoo[onnx]'" in told["onnx"].value
+    assert told["batch"].value.startswith("click ")
+    assert told["ray"].status == "broken" and told["ray"].fix == "pip install 'video-zoo[ray]'"
 
 
 def test_the_child_tells_of_one_that_cannot_be_imported(monkeypatch, capsys):

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 SHELL = re.findall(r"(?:<!-- ci: (\w+) -->\n)?```bash\n(.*?)```", README, re.DOTALL)  # name in .ci/run, lines
-(COMMANDS,) = (code for _, code in SHELL if "zoo predict" in code)
+(COMMANDS,) = (code for mark, code in SHELL if "zoo predict" in code and not mark)
 (TRAINING,) = (code for _, code in SHELL if "zoo train" in code)
 (EVALUATION,) = (code for _, code in SHELL if "zoo evaluate" in code)
 (BULK,) = (code for _, code in SHELL if "zoo batch" in code)
@@ -65,6 +65,50 @@ def test_the_commands_of_the_readme_run(desk, monkeypatch):
         arguments = [a for arg in arguments for a in (["my_video.mp4"] if arg == "*.mp4" else [arg])]
         result = CliRunner().invoke(commands, arguments)
         assert result.exit_code == 0, (line, result.output)
+
+
+def test_every_picture_of_the_readme_is_there_small_and_drawn_by_a_tool():
+    from PIL import Image
+
+    pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", README, re.DOTALL)
+    assert pictures
+    for alternative, name in pictures:
+        assert len(alternative) > 40, "for those who do not see it"
+        assert (ROOT / name).stat().st_size < 200_000 and (ROOT / name).with_suffix(".py").is_file()
+        with Image.open(ROOT / name) as picture:
+            assert picture.width == 1000
+
+
+def test_the_table_of_where_to_start_names_models_and_what_is_said_of_them():
+    (table,) = re.findall(r"^## Which model\n(.*?)\n## ", README, re.DOTALL | re.MULTILINE)
+    names = {
+        row[0]: re.findall(r"`([^`]+)`", row[1]) for row in re.findall(r"^\| (.+?) \| (.+?) \| .+ \|$", table, re.M)
+    }
+    del names["you want"]
+    assert len(names) > 5 and all(names.values())
+    assert all(zoo.info(name) for found in names.values() for name in found)
+    (commercial,) = (found for want, found in names.items() if "commercially" in want)
+    assert set(commercial) <= set(zoo.list_models(license="commercial", pretrained=True))
+    (live,) = (found for want, found in names.items() if "live" in want)
+    assert all(zoo.info(name).streaming for name in live)
+    (small,) = (found for want, found in names.items() if "CPU" in want)
+    assert all(zoo.info(name).params < 1_000_000 for name in small)
+    for want, claimed in (
+        ("best published", r"([\d.]+) and ([\d.]+) % top-1"),
+        ("motion and", r"([\d.]+) and ([\d.]+) % on"),
+    ):
+        (stated,) = re.findall(claimed, table)
+        (found,) = (found for key, found in names.items() if want in key)
+        for name, value in zip(found, stated, strict=True):
+            weights = zoo.info(name).weights[name.partition(".")[2]]
+            assert float(value) in [m.value for m in weights.metrics if m.origin == "published"], name
+    best = {m.value for n in zoo.list_models(pretrained=True) if "/" not in n for m in metrics_of(n)}
+    assert max(best) == 87.8, "the best on Kinetics-400 is the one that is named"
+
+
+def metrics_of(name):
+    weights = zoo.info(name).weights[name.partition(".")[2]]
+    return [m for m in weights.metrics if m.dataset == "Kinetics-400" and m.name == "acc@1"]
 
 
 @pytest.mark.slow

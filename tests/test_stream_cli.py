@@ -128,7 +128,7 @@ def test_what_is_missing_is_told(tmp_path, clip):
     [
         (("a.mp4", "b.mp4", "--stream"), "follows one video"),
         (("a.mp4", "--rate", "2"), "--rate goes with --stream"),
-        (("a.mp4", "--timeline", "a.png"), "--timeline goes with --stream"),
+        (("a.mp4", "--timeline", "a.png"), "--timeline goes with --stream or --window"),
         (("a.mp4", "--stream", "--timeline", "none/a.png"), "the folder 'none' does not exist"),
         (("a.mp4", "--stream", "--timeline", "a.mp4"), "its suffix is not one of .png"),
         (("-", "--stream", "--raw", "99999x99999@1"), "at most"),

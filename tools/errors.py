@@ -137,8 +137,8 @@ PROVOKED: dict[type[zoo.ZooError], Callable[[], object]] = {
 }
 
 
-def said() -> dict[str, str]:
-    """What each error says, provoked in a folder of its own."""
+def said() -> dict[str, tuple[str, str]]:
+    """What each error says, and the next step, provoked in a folder of its own."""
     found = {}
     for kind, provoke in PROVOKED.items():
         with (
@@ -151,24 +151,32 @@ def said() -> dict[str, str]:
             except kind as error:
                 assert type(error) is kind, error
                 assert error.hint, f"{kind.__name__} says no next step: {error}"
-                found[kind.__name__] = str(error).replace(f"{folder}/", "").replace(folder, "/home/you")
+                assert str(error) == f"{error.args[0]}: {error.hint}"
+                found[kind.__name__] = _elsewhere(str(error.args[0]), folder), _elsewhere(error.hint, folder)
     assert len(found) == len(PROVOKED), "some are not raised any more"
     return found
+
+
+def _elsewhere(text: str, folder: str) -> str:
+    return text.replace(f"{folder}/", "").replace(folder, "/home/you")
 
 
 def table() -> str:
     """A row for every class, bases first."""
     told = said()
-    lines = ["| error | also a | when | such as, with the next step |", "|---|---|---|---|"]
+    lines = ["| error | also a | when | for example | next step |", "|---|---|---|---|---|"]
     for kind in [zoo.ZooError, *descendants(zoo.ZooError)]:
         about = (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
         builtins = [base.__name__ for base in kind.__mro__ if base.__module__ == "builtins"]
         also = ", ".join(f"`{name}`" for name in builtins if name in ("LookupError", "ValueError", "TypeError"))
-        text = told.get(kind.__name__, "")
-        text = text if len(text) <= LONGEST else f"{text[:LONGEST].rpartition(' ')[0]} ..."
-        example = text.replace("\n", " ").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
-        lines.append(f"| `{kind.__name__}` | {also} | {about} | {example} |")
+        message, hint = told.get(kind.__name__, ("", ""))
+        message = message if len(message) <= LONGEST else f"{message[:LONGEST].rpartition(' ')[0]} ..."
+        lines.append(f"| `{kind.__name__}` | {also} | {about} | {_cell(message)} | {_cell(hint)} |")
     return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("\n", " ").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
 
 def descendants(kind: type) -> Iterator[type]:

@@ -344,7 +344,10 @@ def _plugin_code(spec: ModelSpec) -> Iterator[None]:
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
         if str(spec.builder).startswith((f"{package}.", f"{package}:")):
-            raise PluginError(f"{spec.full_name}: its builder {spec.builder} does not exist") from missing
+            raise PluginError(
+                f"{spec.full_name}: its builder {spec.builder} does not exist",
+                hint='the spec wants "package.module:function" of an installed package',
+            ) from missing
         raise ImportError(
             f"{spec.full_name} needs the package {package!r}, which is not installed: pip install {package}",
             name=package,
@@ -352,4 +355,7 @@ def _plugin_code(spec: ModelSpec) -> Iterator[None]:
     except ImportError:
         raise
     except Exception as error:
-        raise PluginError(f"{spec.full_name}: its builder {spec.builder} failed: {error!r}") from error
+        raise PluginError(
+            f"{spec.full_name}: its builder {spec.builder} failed: {error!r}",
+            hint="check the options, or report it to the authors of the plugin",
+        ) from error

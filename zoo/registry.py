@@ -286,7 +286,10 @@ class Registry:
         except BaseException as caught:  # SystemExit and CancelledError must not end the host either
             record.reason = _sentence(caught)
             if os.environ.get("ZOO_STRICT") == "1":
-                raise PluginError(f"plugin {entry.name!r} ({entry.origin}) failed: {record.reason}") from caught
+                raise PluginError(
+                    f"plugin {entry.name!r} ({entry.origin}) failed: {record.reason}",
+                    hint=f"fix it, switch it off with ZOO_PLUGINS=-{entry.name}, or unset ZOO_STRICT",
+                ) from caught
             record.error = traceback.format_exc().rstrip()
             if _UNKNOWN_HERE.search(record.reason):
                 record.notes.append(NEWER)
@@ -317,7 +320,7 @@ def _ask(plugin: object, name: str, *, namespace: str) -> tuple[dict[str, ModelS
         if not isinstance(spec, ModelSpec):
             raise TypeError(f"zoo_models gave {spec!r:.80}, which is not a ModelSpec")
         if spec.name in models:
-            raise SpecError(f"two models are called {spec.name!r}")
+            raise SpecError(f"two models are called {spec.name!r}", hint="rename one of them")
         # A namespace is always addressed by the plugin's name, ours included.
         models[spec.name] = replace(spec, plugin=name, namespace=name if spec.is_namespace else namespace)
     callers = manager.get_hookcallers(plugin) or []
@@ -335,13 +338,15 @@ def _resolve(wildcard: ModelSpec, architecture: str, namespace: str) -> ModelSpe
         spec = import_function(wildcard.resolver)(architecture)
     except Exception as caught:
         raise PluginError(
-            f"{namespace}/{architecture}: plugin {namespace!r} could not resolve it: {caught!r}"
+            f"{namespace}/{architecture}: plugin {namespace!r} could not resolve it: {caught!r}",
+            hint="check the name, or report it to the authors of the plugin",
         ) from caught
     if spec is None:
         return None
     if not isinstance(spec, ModelSpec):
         raise PluginError(
-            f"{namespace}/{architecture}: {wildcard.resolver} gave {spec!r:.80}, which is not a ModelSpec"
+            f"{namespace}/{architecture}: {wildcard.resolver} gave {spec!r:.80}, which is not a ModelSpec",
+            hint="a resolver returns a zoo.ModelSpec, or None for a name that it does not know",
         )
     return replace(spec, plugin=wildcard.plugin, namespace=namespace)
 

@@ -26,7 +26,10 @@ def rename(state: StateDict, rules: Iterable[tuple[str, str]]) -> StateDict:
         for pattern, replacement in rules:
             new = re.sub(pattern, replacement, new)
         if new in renamed:
-            raise WeightsMismatch(f"two tensors of the file would be called {new!r}; one of them is {name!r}")
+            raise WeightsMismatch(
+                f"two tensors of the file would be called {new!r}; one of them is {name!r}",
+                hint="is it another model's?",
+            )
         renamed[new] = value
     return renamed
 

@@ -81,7 +81,10 @@ def without_classifier(network: nn.Module) -> nn.Module:
         network.reset_classifier(0)
     made_up = [name for name, parameter in network.named_parameters() if id(parameter) not in known]
     if made_up:
-        raise SpecError(f"timm's {type(network).__name__} makes {made_up[0]} anew when its classifier is removed")
+        raise SpecError(
+            f"timm's {type(network).__name__} makes {made_up[0]} anew when its classifier is removed",
+            hint="take another architecture",
+        )
     return network
 
 

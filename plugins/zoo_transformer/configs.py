@@ -172,7 +172,9 @@ def _head(config: Config, model_type: str, classifier: str, encoders: tuple[str,
     except KeyError as gap:
         raise SpecError(f"id2label has no number {gap}", hint="classes are numbered from 0 without gaps") from gap
     if not all(isinstance(label, str) and label.isprintable() and len(label) <= LONGEST_LABEL for label in labels):
-        raise SpecError("id2label has a label that is no short printable text")
+        raise SpecError(
+            "id2label has a label that is no short printable text", hint=f"up to {LONGEST_LABEL} printable characters"
+        )
     placeholders = all(label == f"LABEL_{i}" for i, label in enumerate(labels))
     return {"num_classes": len(labels), "labels": () if placeholders else labels}
 

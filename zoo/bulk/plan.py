@@ -57,7 +57,7 @@ def plan(inputs: Inputs, folder: Folder, done: Keys) -> Plan:
         before = np.unique(np.fromiter((key(row["id"]) for row in _read(folder, ["id"])), np.uint64))
     keys = _write(inputs, folder)
     if not len(keys):
-        raise DataError(f"{inputs.name} lists no videos")
+        raise DataError(f"{inputs.name} lists no videos", hint="check the path or the pattern")
     unique, first = np.unique(keys, return_index=True)
     todo = np.zeros(len(keys), bool)
     todo[first] = True

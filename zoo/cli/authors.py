@@ -13,7 +13,7 @@ from zoo import scaffold
 from zoo.cli.catalogue import as_json
 
 
-@click.command("new")
+@click.command("new", short_help="Write a new plugin package.")
 @click.argument("name")
 @click.option(
     "--family-style",
@@ -30,7 +30,7 @@ from zoo.cli.catalogue import as_json
     help="Where to write it; here if not given.",
 )
 def new_command(name: str, style: str, output: Path) -> None:
-    """Write a new plugin, the folder zoo_NAME: specs, a network, its test, and all that pip needs."""
+    """Write a new plugin into the folder zoo_NAME: specs, a network, its test, and packaging."""
     folder = scaffold.new_plugin(name, style=style, output=output)
     click.echo(f"Wrote {folder} with the model {name}/net_s. Now:\n")
     click.echo(f"  pip install -e {shlex.quote(str(folder) if folder.is_absolute() else f'./{folder}')}")
@@ -38,13 +38,13 @@ def new_command(name: str, style: str, output: Path) -> None:
     click.echo(f"  zoo predict YOUR_VIDEO.mp4 --model {name}/net_s")
 
 
-@click.command("check")
+@click.command("check", short_help="Run the conformance checks on a plugin.")
 @click.argument("plugin")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only this model; may be given several times.")
 @click.option("--version", type=int, help="Only the checks up to this set; all if not given.")
 @as_json
 def check_command(plugin: str, models: Sequence[str], version: int | None, as_json: bool) -> None:
-    """Hold the models of PLUGIN to the conformance kit. Exits with 1 if a check fails.
+    """Run the conformance checks on the models of PLUGIN. Exits with 1 if one fails.
 
     Weights on the Hub whose digest nobody has written down yet are marked "unpinned", which is no failure.
     """

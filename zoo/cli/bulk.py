@@ -27,31 +27,33 @@ class _Broken(click.ClickException):
 
 @click.command("batch", short_help="Run a model over an archive of videos.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder, for the table.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder for the table.")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, shell_complete=model_name, help="From `zoo list`.")
 @click.option("--task", type=click.Choice(["predict", "embed"]), default="predict", show_default=True)
 @click.option("--top-k", type=click.IntRange(1), default=5, show_default=True, help="How many labels to keep.")
 @views_option
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
-@click.option("--address", help="Of a Ray cluster; without it Ray is started here.")
-@click.option("--workers", type=click.IntRange(1), help="Processes, each with the model; what fits if not given.")
-@click.option("--threads", type=click.IntRange(1), help="Of each worker; what fits if not given.")
-@click.option("--resume", is_flag=True, help="Go on with what is in the folder; begin where it is empty.")
-@click.option("--retry-failed", is_flag=True, help="With --resume: try those again that failed.")
+@click.option("--address", help="Address of a Ray cluster; without it Ray starts here.")
 @click.option(
-    "--max-error-rate", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Stop when more fail."
+    "--workers", type=click.IntRange(1), help="Processes, each with its own model; as many as fit if not given."
 )
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), help="Seconds for one video.")
+@click.option("--threads", type=click.IntRange(1), help="Threads per worker; as many as fit if not given.")
+@click.option("--resume", is_flag=True, help="Continue the run in this folder, or start one.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: also try failed rows again.")
+@click.option(
+    "--max-error-rate", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Stop when more rows fail."
+)
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), help="Seconds per video.")
 @isolate_option
 @device_option
 def batch_command(inputs: Sequence[str], output: Path, views: str, timeout_s: float | None, **options: Any) -> None:
-    """Run a model over all videos of INPUT, into a table of one row for each.
+    """Run a model over all videos of INPUT, and write a table with a row for each.
 
     INPUT is a folder, a glob, a .txt of paths, a .csv or .parquet with a column path, or the videos themselves. The
-    folder gets parts/ (Parquet), errors.csv, input.parquet and run.json. What is wrong with a video, even if it kills
-    a worker, concerns its row alone. Ctrl-C keeps everything done, and --resume goes on.
+    folder gets parts/ (Parquet), errors.csv, input.parquet and run.json. A bad video affects only its own row, even if
+    it kills a worker. Ctrl-C keeps everything done so far, and --resume continues.
 
-    Exit code 0 if all rows are ok, 3 if some failed, 1 if the run broke or more failed than may.
+    Exit code 0 if all rows are ok, 3 if some failed, 1 if the run broke or too many failed.
     """
     options |= {"views": views_of(views)} | ({} if timeout_s is None else {"timeout_s": timeout_s})
     if options["task"] == "embed":

@@ -27,7 +27,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print data for p
 @click.option("--task", help="Only this task, such as classification.")
 @click.option("--plugin", help="Only models of this plugin.")
 @click.option("--pretrained/--no-pretrained", default=None, help="Only weights, or only architectures.")
-@click.option("--license", help="Only this licence, such as apache-2.0; or commercial: all that allow such use.")
+@click.option("--license", help="Only this licence, such as apache-2.0; or commercial: all that allow commercial use.")
 @click.option("--streaming/--no-streaming", default=None, help="Only models that can, or cannot, run on a live stream.")
 @as_json
 def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
@@ -50,11 +50,11 @@ def list_command(pattern: str, as_json: bool, **filters: Any) -> None:
         click.echo("no model matches; `zoo list` shows all of them", err=True)
 
 
-@click.command("info", short_help="Show what is known about a model.")
+@click.command("info", short_help="Show the facts about a model.")
 @click.argument("name", shell_complete=model_name)
 @as_json
 def info_command(name: str, as_json: bool) -> None:
-    """Show what is known about NAME: an architecture, or weights as architecture.tag."""
+    """Show the facts about NAME: an architecture, or weights as architecture.tag."""
     spec, chosen = registry.default.find(name)
     if as_json:
         click.echo(json.dumps({"full_name": spec.full_name, **spec.to_dict()}, indent=2))
@@ -86,11 +86,11 @@ def card_command(name: str) -> None:
     Console().print(Markdown(written.split("\n---\n", 1)[1]))  # the front matter is for the Hub
 
 
-@click.command("plugins", short_help="Show the plugins and how they are doing.")
+@click.command("plugins", short_help="Show the installed plugins, and which are broken.")
 @click.option("-v", "--verbose", is_flag=True, help="Show whole tracebacks.")
 @as_json
 def plugins_command(verbose: bool, as_json: bool) -> None:
-    """Show the installed plugins and how they are doing. Exits with 1 if one failed."""
+    """Show the installed plugins, and which are broken. Exits with 1 if one is."""
     records = zoo.plugins()
     if as_json:
         fields = ("name", "distribution", "version", "status", "n_models", "import_ms", "error", "notes")

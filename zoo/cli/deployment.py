@@ -20,13 +20,13 @@ METHODS = click.Choice(["compile", "int8", "int8-dynamic", "int8-static", "bf16"
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A new folder.")
 @click.option("--format", type=click.Choice(["onnx", "pt2", "aoti"]), default="onnx", show_default=True)
 @click.option("--int8", is_flag=True, help="Quantise first; onnx only.")
-@click.option("--videos", help="A folder or list of those to measure and compare on.")
+@click.option("--videos", help="Videos to calibrate and compare on: a folder or a list.")
 def export_command(model: str, output: Path, format: str, int8: bool, videos: str | None) -> None:
     """Write MODEL as a file that runs without zoo: for ONNX Runtime, torch.export.load, or as machine code.
 
-    OUTPUT gets the file and export.json: labels, preprocessing, licence, the shapes of clips and answers. The file is
-    run by a new process and compared with the network before it is there. `zoo predict --model local-dir:OUTPUT` runs
-    what is ONNX.
+    OUTPUT gets the file and export.json: labels, preprocessing, licence, the shapes of clips and answers. Before
+    it is kept, a new process runs the file, and its answers are compared with the network's. Run an ONNX export by
+    `zoo predict --model local-dir:OUTPUT`.
     """
     shown = _videos(videos)
     if int8 and format != "onnx":
@@ -40,13 +40,13 @@ def export_command(model: str, output: Path, format: str, int8: bool, videos: st
 
 @click.command("bench", short_help="Measure how fast models are here.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=model_name)
-@click.option("--way", "ways", multiple=True, type=METHODS, help="Also optimised so; more than once for more.")
-@click.option("--peers", is_flag=True, help="Also the models of that name of other installed libraries.")
-@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="Turns of each.")
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Clips in a forward pass.")
-@click.option("--threads", type=click.IntRange(1), help="Of torch; one for each core if not given.")
+@click.option("--way", "ways", multiple=True, type=METHODS, help="Also measure it optimised this way; may be repeated.")
+@click.option("--peers", is_flag=True, help="Also measure the same models of other installed libraries.")
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="How often each is measured.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Clips per forward pass.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of torch; one per core if not given.")
 @device_option
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="A .png for the picture.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a chart to this .png.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def bench_command(
     names: Sequence[str],
@@ -61,8 +61,8 @@ def bench_command(
 ) -> None:
     """Measure clips per second, latency and peak memory of each NAME, on the clips that it is made for.
 
-    Weights are random. Each is in a process of its own, and they take turns. The first runs twice, as "control": how
-    far its ratio is from 1 is what the other ratios, to the same model as it is, are worth.
+    Weights are random. Each model runs in its own process, and they take turns. The first one runs twice: the ratio
+    of the two, the "control", shows how far the other ratios can be trusted.
     """
     found = zoo.bench(
         names,

@@ -18,7 +18,9 @@ from zoo.cli.videos import SOME_FAILED, device_option, views_of, views_option
 @click.argument("data")
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="A folder for JSON and picture.")
 @views_option
-@click.option("--split", type=click.Choice(["train", "val"]), help="Which part, where the data say; val if they do.")
+@click.option(
+    "--split", type=click.Choice(["train", "val"]), help="Which split, if the data have one; val if not given."
+)
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")

@@ -17,13 +17,14 @@ EXAMPLES = {
         zoo card x3d_s > README.md                    the Markdown itself
     """,
     "plugins": """
-        zoo plugins                                   who brings models, and who is broken
-        zoo plugins --verbose                         with whole tracebacks
+        zoo plugins                                   the installed plugins, and any that are broken
+        zoo plugins --verbose                         with full tracebacks
     """,
     "predict": """
         zoo predict my_video.mp4
         zoo predict my_video.mp4 --window 1 --stride 0.5 --report my_video.html
         zoo predict my_video.mp4 --overlay labelled.mp4 --sheet frames.png
+        zoo predict my_video.mp4 --window 1 --timeline when.png
         zoo predict my_video.mp4 --attribution looked.mp4   where and when the model looked; .png for frames
         zoo predict *.mp4 --json > answers.jsonl
         zoo predict *.mp4 --report reports            a page for each, in an existing folder
@@ -64,7 +65,7 @@ EXAMPLES = {
     "train": """
         zoo train r2plus1d_tiny videos runs/first --epochs 20
         zoo train r2plus1d_tiny.camera_motion clips.csv runs/second --lr 3e-4 --layer-decay 0.8
-        zoo train --config runs/first/settings.toml   goes on where it stopped
+        zoo train --config runs/first/settings.toml   continues where it stopped
     """,
     "evaluate": """
         zoo evaluate r2plus1d_tiny.camera_motion videos
@@ -80,7 +81,7 @@ EXAMPLES = {
         zoo convert SLOW_8x8_R50.pyth out.safetensors --model slow_r50
     """,
     "cache": """
-        zoo cache                                     what was fetched, and for which models
+        zoo cache                                     downloaded weights, and the models that use them
         zoo cache --json
         zoo cache prune                               delete what no model uses
     """,

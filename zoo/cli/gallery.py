@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 
-@click.group("gallery", short_help="Make a page to browse the models.")
+@click.group("gallery", short_help="Write a static site to browse the models.")
 def gallery_command() -> None:
     """Every model that is installed here, as a static site."""
 

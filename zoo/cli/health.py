@@ -15,10 +15,10 @@ from zoo.cli.catalogue import PLAIN, as_json
 MARKS = {"ok": ("ok", "green"), "slow": ("slow", "yellow"), "broken": ("broken", "red")}
 
 
-@click.command("doctor", short_help="Show what is here, what is slow or broken, and how to mend it.")
+@click.command("doctor", short_help="Find what is slow or broken, and how to fix it.")
 @as_json
 def doctor_command(as_json: bool) -> None:
-    """Show versions, devices, decoder, cache and plugins; what is slow or broken, and how to mend it.
+    """Show versions, devices, decoder, cache and plugins; what is slow or broken, and how to fix it.
 
     Exits with 1 if something is broken.
     """

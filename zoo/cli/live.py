@@ -36,12 +36,15 @@ def live_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that belong to --stream."""
     options = (
         click.option("--stream", is_flag=True, help="Follow one VIDEO (- is a pipe), one line per prediction."),
-        click.option("--rate", type=click.FloatRange(0, min_open=True), help=f"Predictions per second; {RATE:g}."),
-        click.option("--smoothing", type=click.FloatRange(0), help="Seconds after which a score counts half; 0."),
-        click.option("--raw", metavar="WxH@FPS", help="The pipe holds bare RGB frames (ffmpeg's rgb24), 320x240@30."),
-        click.option("--input-format", metavar="NAME", help="VIDEO is a device of FFmpeg's, such as v4l2."),
-        click.option("--input-option", multiple=True, metavar="KEY=VALUE", help="Of that device; framerate=30."),
-        click.option("--timeline", type=Path, metavar="FILE", help="Draw at the end what happened when; a .png."),
+        click.option("--rate", type=click.FloatRange(0, min_open=True), help=f"Predictions per second [{RATE:g}]."),
+        click.option("--smoothing", type=click.FloatRange(0), help="Half-life of earlier scores, in seconds [0]."),
+        click.option(
+            "--raw", metavar="WxH@FPS", help="The pipe holds raw RGB frames (ffmpeg's rgb24), such as 320x240@30."
+        ),
+        click.option("--input-format", metavar="NAME", help="VIDEO is a device; its FFmpeg format, such as v4l2."),
+        click.option(
+            "--input-option", multiple=True, metavar="KEY=VALUE", help="An option of that device, such as framerate=30."
+        ),
     )
     for option in reversed(options):
         command = option(command)

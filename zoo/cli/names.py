@@ -18,7 +18,7 @@ def model_name(context: click.Context, parameter: click.Parameter, incomplete: s
         return []
 
 
-@click.command("completion", short_help="Print the script that completes commands and model names in a shell.")
+@click.command("completion", short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion_command(context: click.Context, shell: str) -> None:

@@ -24,11 +24,12 @@ def _attribute(prediction: Any, path: Path, network: Any) -> None:
         found.overlay(path)
 
 
-DEFAULT_SUFFIX = {"report": ".html", "overlay": ".mp4", "sheet": ".png", "attribution": ".png"}
+DEFAULT_SUFFIX = {"report": ".html", "overlay": ".mp4", "sheet": ".png", "timeline": ".png", "attribution": ".png"}
 METHODS: dict[str, Callable[[Any, Path, Any], None]] = {
     "report": lambda prediction, path, network: prediction.save(path),
     "overlay": lambda prediction, path, network: prediction.overlay(path),
     "sheet": lambda prediction, path, network: prediction.contact_sheet().save(path),
+    "timeline": lambda prediction, path, network: prediction.timeline().save(path),
     "attribution": _attribute,
 }
 VIDEOS = ".mp4, .mkv, .mov, .webm, ..."
@@ -40,18 +41,21 @@ SUFFIXES = {
     "attribution": f"{IMAGES}, {VIDEOS}",
 }
 ABOUT = {
-    "report": "Write a web page about the answer, which needs nothing else: scores, frames, what was run.",
-    "overlay": "Write the video with its labels in the picture, its sound unchanged.",
+    "report": "Write a self-contained web page: scores, frames, what was run.",
+    "overlay": "Write the video with its labels drawn in; the sound is kept.",
     "sheet": "Write a picture of the frames that the model saw.",
-    "attribution": "Write where and when the model looked: frames as a picture, or the video.",
+    "timeline": "Write a picture of what happened when, with --window or --stream.",
+    "attribution": "Write where and when the model looked: frames (.png) or the video (.mp4).",
 }
 
 
 def picture_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--report, --overlay, --sheet and --attribution."""
+    """--report, --overlay, --sheet, --timeline and --attribution."""
     for name, about in reversed(ABOUT.items()):
         kind = click.Path(path_type=Path)
-        command = click.option(f"--{name}", metavar="FILE", type=kind, help=f"{about} Or a folder.")(command)
+        command = click.option(
+            f"--{name}", metavar="FILE", type=kind, help=f"{about} Or a folder, for several videos."
+        )(command)
     return command
 
 
@@ -65,7 +69,9 @@ class Pictures:
             if path.is_dir():
                 continue
             if len(videos) > 1:
-                raise click.BadParameter(f"{str(path)!r} is no folder, and there are several videos", param_hint=name)
+                raise click.BadParameter(
+                    f"{str(path)!r} is no folder: for several videos give one that exists", param_hint=f"--{name}"
+                )
             check_picture(name, path)
 
     def write(self, position: int, prediction: Any, network: Any) -> bool:
@@ -88,9 +94,12 @@ class Pictures:
 def check_picture(name: str, path: Path | None) -> None:
     """Refuse a file that cannot be written there, or not of this kind, before anything is predicted."""
     if path is not None and not path.parent.is_dir():
-        raise click.BadParameter(f"the folder {str(path.parent)!r} does not exist", param_hint=name)
+        raise click.BadParameter(f"the folder {str(path.parent)!r} does not exist", param_hint=f"--{name}")
     if path is not None and not _fits(name, path):
-        raise click.BadParameter(f"{str(path)!r}: its suffix is not one of {SUFFIXES[name]}", param_hint=name)
+        raise click.BadParameter(
+            f"{str(path)!r}: its suffix is not one of {SUFFIXES[name]}, nor is it an existing folder",
+            param_hint=f"--{name}",
+        )
 
 
 def _fits(name: str, path: Path) -> bool:

@@ -7,18 +7,18 @@ import click
 
 @click.command("publish", short_help="Publish a model on the Hub.")
 @click.argument("model", metavar="MODEL_OR_DIR")
-@click.option("--repo", required=True, metavar="OWNER/NAME", help="Where to; a new repository is made if need be.")
+@click.option("--repo", required=True, metavar="OWNER/NAME", help="The repository; created if it does not exist.")
 @click.option(
     "--private/--public",
     default=True,
     show_default=True,
-    help="For you only, or for everybody once all has arrived.",
+    help="Visible to you only, or to everybody after a complete upload.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would change, but change nothing.")
 @click.option("--tag", help="A name for this commit, such as v1.")
-@click.option("--endpoint", help="Another Hub than the client's, which HF_ENDPOINT sets.")
-@click.option("--license", default="", help="Of the weights, such as cc-by-4.0, if they do not bring their own.")
-@click.option("--training-data", default="", help="What the weights have seen, if they do not say so.")
+@click.option("--endpoint", help="The URL of another Hub than HF_ENDPOINT.")
+@click.option("--license", default="", help="Licence of the weights, such as cc-by-4.0, unless they declare one.")
+@click.option("--training-data", default="", help="What the weights were trained on, unless they declare it.")
 @click.option("--description", default="", help="A sentence about the weights.")
 def publish_command(
     model: str,

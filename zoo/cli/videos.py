@@ -36,8 +36,8 @@ views_option = click.option(
     show_default=True,
     help="card (as published), fast (one centre clip) or CLIPSxCROPS (10x3).",
 )
-isolate_option = click.option("--isolate", is_flag=True, help="Decode in a child process: for files from strangers.")
-device_option = click.option("--device", help="Such as cpu or cuda.")
+isolate_option = click.option("--isolate", is_flag=True, help="Decode in a child process, for files from strangers.")
+device_option = click.option("--device", help="Where to run, such as cpu or cuda:1.")
 
 
 @click.command("predict", short_help="Name what videos show, such as the camera's motion.")
@@ -66,6 +66,7 @@ def predict_command(
     report: Path | None,
     overlay: Path | None,
     sheet: Path | None,
+    timeline: Path | None,
     attribution: Path | None,
     **live: Any,
 ) -> None:
@@ -82,11 +83,13 @@ def predict_command(
         if unfit := [name for name, value in {**wanted, "isolate": isolate}.items() if value]:
             raise click.UsageError(f"--{unfit[0]} does not go with --stream")
         view = "fast" if views == "card" else views_of(views)
-        follow(videos, model, device, as_json, top_k=top_k, window=window, views=view, **live)
+        follow(videos, model, device, as_json, top_k=top_k, window=window, views=view, timeline=timeline, **live)
         return
     if set_options := [name for name, value in live.items() if value not in (None, ())]:
         raise click.UsageError(f"--{set_options[0].replace('_', '-')} goes with --stream")
-    pictures = Pictures(videos, wanted)
+    if timeline is not None and window is None and stride is None:
+        raise click.UsageError("--timeline goes with --stream or --window")
+    pictures = Pictures(videos, {**wanted, "timeline": timeline})
     options = {"top_k": top_k, "views": views_of(views), "window": window, "stride": stride, "isolate": isolate}
     network = as_model(model, device)
     failed = 0

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from zoo.weights.conversions import Provenance
 
 cache_dir = click.option(
-    "--cache-dir", type=click.Path(path_type=Path), help="Another folder than the Hub client's, which HF_HOME sets."
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    help="The cache folder; that of the Hub client (HF_HOME) if not given.",
 )
 
 
-@click.command("download")
+@click.command("download", short_help="Fetch and verify weights ahead of time.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=model_name)
 @cache_dir
 def download_command(names: Sequence[str], cache_dir: Path | None) -> None:
@@ -47,7 +49,7 @@ def download_command(names: Sequence[str], cache_dir: Path | None) -> None:
         raise click.exceptions.Exit(SOME_FAILED)
 
 
-@click.command("convert")
+@click.command("convert", short_help="Convert weights published as pickles to safetensors.")
 @click.argument("source", metavar="NAME.TAG | FILE")
 @click.argument("output", required=False, type=click.Path(path_type=Path), metavar="[OUT.safetensors]")
 @click.option("--model", help="For a file: the architecture that it is of, or architecture.tag.")
@@ -90,7 +92,7 @@ def convert_command(
     click.echo(made.path)
 
 
-@click.group("cache", invoke_without_command=True)
+@click.group("cache", invoke_without_command=True, short_help="Show or clean up downloaded weights.")
 @click.option("--json", "as_json", is_flag=True, help="Print data for programs.")
 @cache_dir
 @click.pass_context

@@ -125,10 +125,14 @@ def prove(file: Path, format: str, clips: Tensor, name: str) -> Tensor:
             command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=file.parent
         )
     except subprocess.TimeoutExpired:
-        raise DeploymentError(f"{name} as {format} does not end in {TIMEOUT_S:.0f} s") from None
+        raise DeploymentError(
+            f"{name} as {format} does not end in {TIMEOUT_S:.0f} s", hint="try another format, or a smaller model"
+        ) from None
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2][:300]
-        raise DeploymentError(f"{name} as {format} was written, and cannot be run: {said}")
+        raise DeploymentError(
+            f"{name} as {format} was written, and cannot be run: {said}", hint="try another format, or newer versions"
+        )
     with np.load(got) as found:
         return torch.cat([torch.from_numpy(found[batch]) for batch in batches])
 

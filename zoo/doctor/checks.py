@@ -25,6 +25,11 @@ LONG = 20.0  # seconds for one of them that are worth a word
 ROOM = 2 << 30  # bytes that a disk should have free
 VARIABLES = ("ZOO_PLUGINS", "ZOO_STRICT", "ZOO_MAX_DOWNLOAD", "ZOO_MMAP")
 REINSTALL = "pip install --force-reinstall {}"
+EXTRAS = {
+    "batch": "`zoo batch`",
+    "onnx": "`zoo export` to ONNX and int8",
+    "ray": "`zoo batch --engine ray`",
+}
 
 
 def system() -> Iterator[Finding]:
@@ -41,23 +46,35 @@ def system() -> Iterator[Finding]:
 
 def packages() -> Iterator[Finding]:
     try:
-        needed = metadata.requires(discovery.HOME) or []
+        needed = _needed()
     except metadata.PackageNotFoundError:
         yield Finding("packages", discovery.HOME, "is not installed, so it has no plugins", BROKEN, "pip install -e .")
         return
-    for line in needed:
-        if "extra" in line.partition(";")[2]:
-            continue
-        name = re.match(r"[\w.-]+", line)
-        if name is None:
-            continue
-        version, wanted = _version(name[0]), line.partition(";")[0].strip()
+    for name, wanted in needed.items():
+        version = _version(name)
         if not version:
-            yield Finding("packages", name[0], "missing", BROKEN, f"pip install '{wanted}'")
+            yield Finding("packages", name, "missing", BROKEN, f"pip install '{wanted}'")
         elif not _inside(version, wanted):
-            yield Finding("packages", name[0], f"{version}, and zoo needs {wanted}", BROKEN, f"pip install '{wanted}'")
+            yield Finding("packages", name, f"{version}, and zoo needs {wanted}", BROKEN, f"pip install '{wanted}'")
         else:
-            yield Finding("packages", name[0], version)
+            yield Finding("packages", name, version)
+
+
+def extras() -> Iterator[Finding]:
+    if not _version(discovery.HOME):
+        return  # which is a finding of the packages
+    for extra, purpose in EXTRAS.items():
+        needed = _needed(extra)
+        versions = {name: _version(name) for name in needed}
+        install = f"pip install '{discovery.HOME}[{extra}]'"
+        if absent := [name for name, version in versions.items() if not version]:
+            said = f"not installed ({', '.join(absent)}); for {purpose}: {install}"
+            yield Finding("extras", extra, said)
+        elif old := [name for name, wanted in needed.items() if not _inside(versions[name], wanted)]:
+            said = f"{old[0]} {versions[old[0]]}, and zoo needs {needed[old[0]]}"
+            yield Finding("extras", extra, said, BROKEN, install)
+        else:
+            yield Finding("extras", extra, ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
 def libraries() -> Iterator[Finding]:
@@ -75,7 +92,8 @@ def libraries() -> Iterator[Finding]:
         else:
             yield Finding("libraries", name, f"imported in {answer['seconds']:.1f} s")
     if not _facts("PIL").get("freetype", True):
-        yield Finding("libraries", "PIL", "has no FreeType, so text in pictures is coarse", SLOW, fix)
+        coarse = "has no FreeType, so text in pictures is coarse"
+        yield Finding("libraries", "PIL", coarse, SLOW, REINSTALL.format("pillow"))
 
 
 def devices() -> Iterator[Finding]:
@@ -158,6 +176,7 @@ def plugins() -> Iterator[Finding]:
 CHECKS: dict[str, Check] = {
     "system": system,
     "packages": packages,
+    "extras": extras,
     "libraries": libraries,
     "devices": devices,
     "decoder": decoder,
@@ -188,6 +207,17 @@ def probed() -> dict[str, Any]:
 
 def _facts(library: str) -> dict[str, Any]:
     return probed().get(library, {}).get("facts") or {}
+
+
+def _needed(extra: str = "") -> dict[str, str]:
+    """The packages of zoo or of one of its extras, {name: requirement}."""
+    found = {}
+    for line in metadata.requires(discovery.HOME) or []:
+        wanted, _, marker = line.partition(";")
+        name, of = re.match(r"[\w.-]+", wanted), re.search(r"extra == ['\"]([\w-]+)", marker)
+        if name and (of[1] if of else "") == extra:
+            found[name[0]] = wanted.strip()
+    return found
 
 
 def _version(name: str) -> str:

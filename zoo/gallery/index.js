@@ -25,9 +25,10 @@ const short = (count) => {
   if (count >= 1e6) return `${(count / 1e6).toPrecision(3)}M`;
   return count >= 1e3 ? `${(count / 1e3).toPrecision(3)}k` : `${count}`;
 };
+const LIMITS = ["most", "flops", "least"];
 const number = (text) => {
-  const found = /^\s*([\d.]+)\s*([kmb]?)\s*$/i.exec(text);
-  return found ? parseFloat(found[1]) * { "": 1, k: 1e3, m: 1e6, b: 1e9 }[found[2].toLowerCase()] : null;
+  const found = /^\s*(\d+\.?\d*|\.\d+)\s*([kmb%]?)\s*$/i.exec(text);
+  return found ? parseFloat(found[1]) * { "": 1, "%": 1, k: 1e3, m: 1e6, b: 1e9 }[found[2].toLowerCase()] : null;
 };
 const ofVideos = (row) => row.results.filter(([, , level]) => level === "video");
 const on = (row, dataset) => ofVideos(row).find(([name]) => name === dataset);
@@ -42,17 +43,20 @@ for (const key of CHOICES) {
 const datasets = new Map();
 for (const row of rows) for (const [name] of ofVideos(row)) datasets.set(name, (datasets.get(name) ?? 0) + 1);
 for (const [value] of [...datasets].sort((a, b) => b[1] - a[1])) add($("dataset"), "option", value, { value });
-$("chart").hidden = datasets.size === 0;
+for (const part of document.querySelectorAll(".of-results")) part.hidden = datasets.size === 0;
 
 function found() {
   const words = $("q").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const most = number($("most").value);
+  const [most, flops, least] = LIMITS.map((id) => number($(id).value));
+  const dataset = $("dataset").value;
   return rows.filter(
     (row) =>
       words.every((word) => row.words.includes(word)) &&
       CHOICES.every((key) => !$(key).value || row[key] === $(key).value) &&
       SWITCHES.every((key) => !$(key).checked || row[key]) &&
-      (most === null || (row.params !== null && row.params <= most)),
+      (most === null || (row.params !== null && row.params <= most)) &&
+      (flops === null || (row.gflops !== null && row.gflops <= flops)) &&
+      (least === null || (on(row, dataset)?.[1] ?? -1) >= least),
   );
 }
 
@@ -125,7 +129,7 @@ function plot(list) {
       add(svg, "text", text, { x: px(log), y: height - bottom + 18, "text-anchor": "middle" });
     }
   }
-  add(svg, "text", "top-1, %", { x: 12, y: 20 });
+  add(svg, "text", `top-1 on ${dataset}, %`, { x: 12, y: 20 });
   const unit = $("cost").selectedOptions[0].textContent;
   add(svg, "text", unit, { x: (left + width - right) / 2, y: height - 12, "text-anchor": "middle" });
   for (const [x, y, row] of points.sort((a, b) => a[0] - b[0])) {
@@ -162,7 +166,7 @@ function hide() {
   $("tip").hidden = true;
 }
 
-const FIELDS = ["q", ...CHOICES, "most", "dataset", "cost"];
+const FIELDS = ["q", ...CHOICES, ...LIMITS, "dataset", "cost"];
 function remember() {
   const state = new URLSearchParams();
   for (const id of FIELDS) {
@@ -186,6 +190,7 @@ function update() {
   const list = ordered(found());
   const all = rows.length.toLocaleString("en");
   $("count").textContent = list.length === rows.length ? `${all} names` : `${list.length.toLocaleString("en")} of ${all} names`;
+  for (const id of LIMITS) $(id).setAttribute("aria-invalid", $(id).value.trim() !== "" && number($(id).value) === null);
   for (const button of document.querySelectorAll("[data-sort]")) {
     const now = button.dataset.sort === sort.key;
     button.parentElement.setAttribute("aria-sort", now ? (sort.down ? "descending" : "ascending") : "none");
@@ -202,7 +207,7 @@ function changed() {
 $("form").addEventListener("submit", (event) => event.preventDefault());
 $("form").addEventListener("input", changed);
 $("form").addEventListener("reset", () => setTimeout(changed));
-for (const id of ["dataset", "cost"]) $(id).addEventListener("change", changed);
+$("cost").addEventListener("change", changed);
 for (const button of document.querySelectorAll("[data-sort]")) {
   button.addEventListener("click", () => {
     const key = button.dataset.sort;

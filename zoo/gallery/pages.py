@@ -42,12 +42,17 @@ def index_page(rows: Sequence[Row]) -> str:
  spellcheck="false"></label>
 {choices}
 <div class="switches">{switches}</div>
-<label>Parameters, at most<input id="most" type="text" inputmode="decimal" placeholder="such as 30M" size="8"></label>
+<div class="row">
+<label>Parameters, at most<input id="most" type="text" inputmode="decimal" placeholder="such as 30M" size="9"></label>
+<label>GFLOPs, at most<input id="flops" type="text" inputmode="decimal" placeholder="such as 50" size="9"></label>
+<label class="of-results">Top-1 on<select id="dataset"></select></label>
+<label class="of-results">Top-1, at least<input id="least" type="text" inputmode="decimal" placeholder="such as 75"
+ size="9"></label>
 <button type="reset">Clear</button>
+</div>
 </form>
-<section id="chart" aria-labelledby="chart-title"><h2 id="chart-title">Cost and accuracy</h2>
-<p class="row"><label>Data<select id="dataset"></select></label>
-<label>Cost<select id="cost"><option value="gflops">GFLOPs of one clip</option>
+<section id="chart" class="of-results" aria-labelledby="chart-title"><h2 id="chart-title">Cost and accuracy</h2>
+<p class="row"><label>Cost<select id="cost"><option value="gflops">GFLOPs of one clip</option>
 <option value="params">parameters</option></select></label></p>
 <div class="plot"><svg id="plot" role="group" aria-label="Top-1 accuracy against cost"></svg>
 <div id="tip" role="status" hidden></div></div>

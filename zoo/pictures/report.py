@@ -133,7 +133,7 @@ def _timeline(prediction: Prediction) -> str:
         f"{score(s.score)}'>{text(s.label)}</span>"
         for s in prediction.segments
     )
-    rows = [f"<div class=name>best of all</div><div class=band>{band}</div>"]
+    rows = [f"<div class=name>top label</div><div class=band>{band}</div>"]
     for curve in found.curves:
         points = " ".join(
             f"{_part(t, duration)},{100 - 96 * (v - found.low) / (found.high - found.low):.1f}" for t, v in curve.points

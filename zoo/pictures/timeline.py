@@ -52,7 +52,7 @@ def timeline(prediction: Prediction, *, width: int = 1200) -> Image.Image:
 
 
 def _strip(canvas: Canvas, prediction: Prediction, found: Curves, left: int, across: int) -> None:
-    canvas.text(MARGIN, HEAD + STRIP / 2, "best of all", 14, anchor="lm")
+    canvas.text(MARGIN, HEAD + STRIP / 2, "top label", 14, anchor="lm")
     duration = prediction.duration_s
     with canvas.shapes(left, HEAD, across, STRIP) as draw:
         for segment in prediction.segments:

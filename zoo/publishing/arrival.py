@@ -56,4 +56,6 @@ def _compare_declared(folder: Folder, file: HubFile, hub: Hub) -> None:
 def _compare_header(path: Path, remote: HubRepository, revision: str) -> None:
     shapes = {name: shape for name, (_, shape) in remote.header(WEIGHTS, revision).items()}
     if shapes != SafetensorsFile(path).shapes:
-        raise PublishError(f"{remote.page}: {WEIGHTS} of {revision} has another header than was sent")
+        raise PublishError(
+            f"{remote.page}: {WEIGHTS} of {revision} has another header than was sent", hint="run the same again"
+        )

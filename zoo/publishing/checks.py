@@ -88,7 +88,8 @@ def check_folder(subject: Subject, folder: Folder) -> None:
     classes = folder.weights.num_classes
     if subject.spec.task == "classification" and classes and says.shape[-1] != classes:
         raise PublishError(
-            f"{folder.architecture} gives {says.shape[-1]} logits, and says that it has {classes} classes"
+            f"{folder.architecture} gives {says.shape[-1]} logits, and says that it has {classes} classes",
+            hint="call model.reset_classifier(...), or correct num_classes in the spec",
         )
     _check_golden(subject, this)
 
@@ -110,7 +111,9 @@ def _check_golden(subject: Subject, model: VideoModel) -> None:
         try:
             check_golden(model, subject.declared, f"{subject.name}.{subject.declared.tag}")
         except CheckFailed as failed:
-            raise PublishError(f"{subject.name}: {failed}") from failed
+            raise PublishError(
+                f"{subject.name}: {failed}", hint="were they changed on purpose? Then zoo.testing.record_golden"
+            ) from failed
 
 
 def _ask(model: VideoModel) -> Tensor:

@@ -92,7 +92,7 @@ def _of(model: VideoModel, tensors: dict[str, Tensor], *, certain: bool) -> Subj
             hint="register its architecture, and make it with zoo.build or zoo.create",
         )
     if any(tensor.is_meta for tensor in tensors.values()):
-        raise PublishError(f"{model.spec.full_name} is on the meta device and has no values")
+        raise PublishError(f"{model.spec.full_name} is on the meta device and has no values", hint="load its weights")
     own = {key: _alone(tensor) for key, tensor in tensors.items()}
     return Subject(model, model.spec, own, model.weights, certain)
 

@@ -44,6 +44,6 @@ def material_of(settings: Settings, tell: Callable[[str], object]) -> Material:
         tell("\n  ".join([f"{len(report.unreadable)} cannot be read and are left out:", *said]))
     readable = [tuple(s for s in part if s.name not in report.unreadable) for part in (train, val)]
     if not readable[0]:
-        raise DataError(f"{settings.data}: no video can be read")
+        raise DataError(f"{settings.data}: no video can be read", hint="do they play elsewhere?")
     labels = tuple(sorted({sample.label for sample in readable[0]}))
     return Material(readable[0], readable[1], labels, report.unreadable, listing.name)

@@ -35,7 +35,9 @@ def network_of(labels: tuple[str, ...], settings: Settings, tell: Callable[[str]
         try:
             model = factory.create(settings.model, **settings.model_options)
         except TypeError as wrong:
-            raise SpecError(f"model_options: {wrong}") from wrong
+            raise SpecError(
+                f"model_options: {wrong}", hint=f"they are the keyword arguments of the builder of {settings.model}"
+            ) from wrong
         if model.spec is not None and model.spec.task != "classification":
             raise SpecError(f"{settings.model} is of the task {model.spec.task}", hint="zoo trains classifiers")
         if model.weights is None:

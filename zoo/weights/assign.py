@@ -63,7 +63,10 @@ def load_into(
     model.load_state_dict(tensors, strict=True, assign=fresh)
     left = [key for key, t in [*model.named_parameters(), *model.named_buffers()] if t.is_meta]
     if left and torch.device(device or "cpu").type != "meta":
-        raise WeightsMismatch(f"{name}: {some(left)} got no values: they are neither in the file nor computed")
+        raise WeightsMismatch(
+            f"{name}: {some(left)} got no values: they are neither in the file nor computed",
+            hint="the network has to compute its buffers when it is built, or to store them",
+        )
 
 
 def must_be_finite(model: nn.Module) -> set[str]:

@@ -51,7 +51,10 @@ def translated(kind: str, data: Mapping[str, Any], processor: Mapping[str, Any] 
     except ZooError:
         raise
     except Exception as error:
-        raise PluginError(f"{where}: {reader}, which reads {kind}, failed: {error!r:.300}") from error
+        raise PluginError(
+            f"{where}: {reader}, which reads {kind}, failed: {error!r:.300}",
+            hint="is its config.json complete? If so, report it to the authors of the plugin",
+        ) from error
     if unknown := sorted(found.keys() - FIELDS):
         raise PluginError(f"{reader} gave {unknown[0]!r:.80}", hint=f"what is known is {', '.join(sorted(FIELDS))}")
     kwargs = found.pop("kwargs", {})

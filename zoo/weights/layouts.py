@@ -51,7 +51,8 @@ def converted(
             return layout, dict(found)
         else:
             raise PluginError(
-                f"layout {layout!r}: {reference} gave {type(found).__name__}, not {{name: tensor}} or None"
+                f"layout {layout!r}: {reference} gave {type(found).__name__}, not {{name: tensor}} or None",
+                hint="correct the function, or report it to the authors of the plugin",
             )
     if told is not None:
         raise told
@@ -74,4 +75,6 @@ def layout_function(reference: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except (ModuleNotFoundError, AttributeError) as missing:
-        raise PluginError(f"the layout function {reference} does not exist") from missing
+        raise PluginError(
+            f"the layout function {reference} does not exist", hint='layouts name "package.module:function"'
+        ) from missing

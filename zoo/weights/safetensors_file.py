@@ -48,7 +48,7 @@ class SafetensorsFile:
             ) from broken
         except OSError as unreadable:
             raise WeightsNotFound(
-                f"{path} cannot be read: {unreadable}", hint="is it yours, and is the disk sound?"
+                f"{path} cannot be read: {unreadable}", hint="check the path and its permissions"
             ) from unreadable
 
     @property
