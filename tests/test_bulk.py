@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import pickle
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +18,7 @@ import zoo
 from zoo.bulk import arrow, folder, parts, ray, run
 from zoo.bulk.arrow import OK
 from zoo.cli import commands
-from zoo.errors import BatchError, DataError, SpecError, UnknownModel
+from zoo.errors import BatchError, DataError, SpecError
 
 
 @pytest.fixture(scope="module")
@@ -61,117 +60,6 @@ def batch(inline, tmp_path):
         return summary, "\n".join(said)
 
     return batch
-
-
-# --- the callable -----------------------------------------------------------------------------------------------------
-
-
-def test_a_batch_says_what_predict_and_embed_say(videos, tmp_path):
-    model, paths = brightness(), sorted(map(str, videos.glob("0*.mp4")))
-    for task in ("predict", "embed"):
-        predictor = pickle.loads(pickle.dumps(zoo.VideoPredictor(model, task=task)))
-        table = predictor({"path": paths, "note": np.arange(len(paths))})
-        assert table.schema == arrow.schema_of(task, pa.schema([("note", pa.int64())]))
-        assert predictor.schema.names == table.schema.names[:-1]
-        for path, row in zip(paths, table.to_pylist(), strict=True):
-            assert row["path"] == row["id"] == path and row["note"] == paths.index(path)
-            try:
-                wanted = model.predict(path) if task == "predict" else model.embed(path)
-            except zoo.errors.VideoError as error:
-                assert row["status"] == "failed" and row["error_type"] == type(error).__name__
-                assert row["error_message"] == str(error)
-                assert row["label" if task == "predict" else "embedding"] is None
-                continue
-            assert row["status"] == "ok" and row["error_type"] is None and row["attempts"] == 1
-            if task == "embed":
-                assert torch.equal(torch.tensor(row["embedding"]), wanted)
-            else:
-                assert [(s["label"], pytest.approx(s["score"])) for s in row["top"]] == wanted.top
-                assert (row["label"], row["duration_s"]) == (wanted.top[0].label, wanted.duration_s)
-    assert {row["status"] for row in table.to_pylist()} == {"ok", "failed"}
-
-
-def test_bytes_tables_and_batches_are_batches(videos):
-    predictor, path = zoo.VideoPredictor(brightness()), min(videos.glob("*-20.mp4"))
-    for batch in (
-        {"bytes": [path.read_bytes()], "id": ["a"]},
-        pa.table({"bytes": [path.read_bytes()], "id": ["a"]}),
-        pa.record_batch({"path": [str(path)], "id": ["a"]}),
-        {"path": [path], "id": np.array(["a"])},
-    ):
-        (row,) = predictor(batch).to_pylist()
-        assert (row["id"], row["status"], row["label"]) == ("a", "ok", "dark")
-    (row,) = predictor({"bytes": [b"nothing"]}).to_pylist()
-    assert row["status"] == "failed" and len(row["id"]) == 64
-    (row,) = predictor({"path": pa.array([None], pa.string())}).to_pylist()
-    assert row["error_type"] == "DataError"
-    assert len(predictor({"path": []})) == 0
-    for wrong in ({"file": ["a"]}, {"path": ["a"], "status": ["b"]}, {"path": ["a"], "x": [1, 2]}, [1]):
-        with pytest.raises(DataError):
-            predictor(wrong)
-
-
-def test_no_exception_of_a_row_comes_out(videos, tmp_path):
-    class Fails(Hooked):
-        def open(self, row):
-            raise MemoryError("too \udcff large")
-
-    (row,) = Fails(tmp_path / "log")({"path": ["a.mp4"]}).to_pylist()
-    assert (row["error_type"], row["error_message"]) == ("MemoryError", "too \\udcff large")
-    model = brightness()
-    model.forward_head = lambda *a: torch.zeros(1)[5]
-    (row,) = zoo.VideoPredictor(model)({"path": [str(min(videos.glob("*-20.mp4")))]}).to_pylist()
-    assert row["error_type"] == "IndexError"
-
-
-def test_what_the_answers_depend_on_is_in_the_digests():
-    model = brightness()
-    first = zoo.VideoPredictor(model).identity
-    assert zoo.VideoPredictor(brightness()).identity == first
-    assert zoo.VideoPredictor(model, views="fast").identity.preprocessing_digest != first.preprocessing_digest
-    with torch.no_grad():
-        model.scale += 1
-    assert zoo.VideoPredictor(model).identity.weights_digest != first.weights_digest
-    named = zoo.VideoPredictor("r2plus1d_tiny.camera_motion")
-    assert named.identity.weights_digest == zoo.info("r2plus1d_tiny").weights["camera_motion"].sha256
-    assert len(pickle.dumps(named)) < 2000
-    with pytest.warns(UserWarning, match="random weights"):
-        digests = {zoo.VideoPredictor("videomae_tiny").identity.weights_digest for _ in range(2)}
-    assert len(digests) == 1, "the same in every process"
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"task": "detect"}, {"top_k": 0}, {"threads": 0}, {"decoders": 0}, {"views": (0, 1)}, {"views": "some"}],
-    ids=str,
-)
-def test_wrong_options_are_refused_before_any_row(options):
-    with pytest.raises(SpecError):
-        zoo.VideoPredictor(brightness(), **options).build()
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"engine": "spark"}, {"max_error_rate": 2}, {"workers": 0}, {"timeout_s": -1}, {"address": "head"}, {"top_k": 1}],
-    ids=str,
-)
-def test_a_wrong_run_is_refused_before_anything_is_written(batch, videos, tmp_path, options):
-    with pytest.raises(SpecError):
-        batch(videos, **options)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_model_that_cannot_do_it_is_refused():
-    with pytest.raises(UnknownModel):
-        zoo.VideoPredictor("r3d_81")
-    model = brightness()
-    model.num_classes = 0
-    with pytest.raises(SpecError, match="no classifier"):
-        zoo.VideoPredictor(model).build()
-    with pytest.raises(SpecError, match="next_frame"):
-        model = brightness()
-        model.spec = zoo.ModelSpec(name="next", builder="a:b", task="next_frame")
-        zoo.VideoPredictor(model).build()
 
 
 # --- the list ---------------------------------------------------------------------------------------------------------
@@ -293,6 +181,20 @@ def test_a_folder_of_another_run_is_refused(batch, videos, tmp_path):
         batch(paths, resume=True)
 
 
+def test_rows_of_one_table_have_the_same_columns(batch, videos, tmp_path):
+    paths = sorted(videos.glob("0*.mp4"))[:2]
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"path,note\n{paths[0]},a\n")
+    batch(listed)
+    assert batch(listed, resume=True)[0].skipped == 1
+    listed.write_text(f"path,note,more\n{paths[0]},a,b\n{paths[1]},a,b\n")
+    with pytest.raises(SpecError, match="other columns than this list has: more"):
+        batch(listed, resume=True)
+    pq.write_table(pa.table({"path": [str(paths[0])], "note": [1]}), tmp_path / "list.parquet")
+    with pytest.raises(SpecError, match="another type"):
+        batch(tmp_path / "list.parquet", resume=True)
+
+
 def test_two_runs_do_not_share_a_folder(batch, videos, tmp_path):
     with folder.Folder(tmp_path / "out").ours(), pytest.raises(SpecError, match="another run"):
         batch(videos)
@@ -345,6 +247,43 @@ def test_a_full_disk_and_a_stop_lose_nothing(batch, inline, videos, tmp_path, mo
     assert summary.skipped == 7 and len(rows(tmp_path / "out")) == 20
 
 
+def test_an_engine_that_breaks_says_what_was_done(inline, videos, tmp_path, monkeypatch):
+    def breaks(n):
+        if n == 6:
+            raise RuntimeError("a bug")
+
+    monkeypatch.setattr(run, "run_local", lambda *given: inline(*given, fails=breaks))
+    said = []
+    with pytest.raises(RuntimeError, match="a bug"):
+        zoo.batch(videos, tmp_path / "out", model=Hooked(tmp_path / "log"), tell=said.append)
+    assert "14 left, of 20 rows" in said[-1] and len(rows(tmp_path / "out")) == 6
+    assert (tmp_path / "out" / "errors.csv").is_file()
+
+
+def test_progress_is_a_rate_and_the_time_left(monkeypatch):
+    times, seen = iter([0.0, 100.0, 110.0]), []
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    progress = run._Progress(1010, seen.append)
+    for counts in (Counter(), Counter(ok=10), Counter(ok=14, VideoOpenError=1)):
+        progress(counts)
+    assert [*map(str, seen)] == [
+        "0 of 1,010, 0 failed",
+        "10 of 1,010, 0 failed",  # workers have started: what they took for that is no rate
+        "15 of 1,010, 1 failed, 0.5/s, 33 min 10 s left",
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"engine": "spark"}, {"max_error_rate": 2}, {"workers": 0}, {"timeout_s": -1}, {"address": "head"}, {"top_k": 1}],
+    ids=str,
+)
+def test_a_wrong_run_is_refused_before_anything_is_written(batch, videos, tmp_path, options):
+    with pytest.raises(SpecError):
+        batch(videos, **options)
+    assert not (tmp_path / "out").exists()
+
+
 # --- the command line, and what may be missing ------------------------------------------------------------------------
 
 
@@ -379,10 +318,50 @@ def test_ray_is_not_given_every_slot():
         workers, threads, count = None, 2, 100
 
     predictor = zoo.VideoPredictor(brightness(), device="cpu")
-    assert ray._shares({"CPU": 8.0}, predictor, Work) == (3, 2, 0)
+    assert ray._shares([{"CPU": 8.0}], predictor, Work) == (3, 2, 0)
     Work.workers = 4
     with pytest.raises(SpecError, match="at most 3 workers"):
-        ray._shares({"CPU": 8.0}, predictor, Work)
+        ray._shares([{"CPU": 8.0}], predictor, Work)
     gpu = zoo.VideoPredictor(brightness())
     Work.workers = None
-    assert ray._shares({"CPU": 16.0, "GPU": 4.0}, gpu, Work) == (4, 2, 1)
+    assert ray._shares([{"CPU": 16.0, "GPU": 4.0}], gpu, Work) == (4, 2, 1)
+    Work.threads = None
+    assert ray._shares([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 4.0}], gpu, Work) == (4, 3, 1), "the CPUs feed the GPUs"
+    assert ray._shares([{"CPU": 64.0, "GPU": 1.0}], gpu, Work) == (1, 4, 1)
+    assert ray._shares([{"CPU": 3.0}], predictor, Work) == (2, 1, 0)
+
+
+def test_a_worker_fits_on_one_machine_of_the_cluster():
+    class Work:
+        workers, threads, count = None, 4, 100
+
+    predictor, machines = zoo.VideoPredictor(brightness(), device="cpu"), [{"CPU": 6.0}, {"CPU": 6.0}, {"memory": 1.0}]
+    assert ray._shares(machines, predictor, Work) == (2, 4, 0)
+    Work.workers = 3  # for which there are 12 CPUs, but no third machine
+    with pytest.raises(SpecError, match=r"on 3 machines.*at most 2 workers"):
+        ray._shares(machines, predictor, Work)
+    Work.workers, Work.threads = None, 8
+    with pytest.raises(SpecError, match="at most 0 workers"):
+        ray._shares(machines, predictor, Work)
+
+
+def test_ray_started_here_has_a_slot_more_than_the_workers_take(monkeypatch):
+    class Work:
+        workers, threads, address = 3, 2, None
+
+    asked = []
+    engine = SimpleNamespace(init=lambda **options: asked.append(options))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "cpus", lambda: 4)
+    ray._connect(engine, Work)
+    Work.workers = Work.threads = None
+    ray._connect(engine, Work)
+    assert [(one["address"], one["num_cpus"]) for one in asked] == [("local", 7), ("local", 5)]
+
+    def unreachable(**options):
+        assert "num_cpus" not in options
+        raise ConnectionError("nobody there")
+
+    Work.address = "ray://head:10001"
+    with pytest.raises(SpecError, match=r"ray://head:10001.*nobody there"):
+        ray._connect(SimpleNamespace(init=unreachable), Work)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
+import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +18,7 @@ import pytest
 from bulk_hooks import Hooked, archive, computed, rows
 
 import zoo
-from zoo.errors import SpecError
+from zoo.errors import BatchError, SpecError
 
 pytestmark = [
     pytest.mark.slow,
@@ -88,6 +93,39 @@ def test_a_killed_actor_and_a_stop_lose_nothing(tmp_path, cluster):
     assert summary.stopped and summary.left and len(rows(tmp_path / "two")) == summary.ok + summary.failed > 0
     summary = run(videos, tmp_path / "two", tmp_path / "log2", workers=2, resume=True)
     assert len(rows(tmp_path / "two")) == 80 and len(computed(tmp_path / "log2")) <= 80 + 6
+
+
+def test_a_block_that_fails_ends_the_run_and_is_not_left_out(tmp_path):
+    """Ray by itself counts such blocks, and can go on without their rows."""
+    videos, log, out = archive(tmp_path / "videos", 40), tmp_path / "log", tmp_path / "out"
+
+    def spoil(standing):
+        if standing.done:
+            shutil.rmtree(out / "parts", ignore_errors=True)
+
+    with pytest.raises(BatchError, match=r"Ray gave up.*cannot be written"):
+        run(videos, out, log, workers=2, pause_s=0.1, watch=spoil)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_run_that_is_killed_with_its_ray_goes_on(tmp_path, seed):
+    """Each run starts a Ray of its own, as `zoo batch --engine ray` does."""
+    videos, log, out = archive(tmp_path / "videos", 60, corrupt=1, crashes=1), tmp_path / "log", tmp_path / "out"
+    options = {"engine": "ray", "workers": 2, "threads": 1, "part_rows": 4, "resume": True, "pause_s": 0.1}
+    command = [sys.executable, str(TESTS / "bulk_hooks.py"), str(videos), str(out), str(log), json.dumps(options)]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    stop_at = random.Random(seed).randrange(5, 40)
+    while len(computed(log)) < stop_at:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait(60)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found = rows(out)
+    assert [row["id"] for row in found] == sorted(p.name for p in videos.iterdir())
+    assert Counter(row["status"] for row in found) == Counter(ok=54, failed=6)
+    in_flight = 2 * (3 + 4 + 8)  # at each of two workers, and done but in no part yet
+    assert len(computed(log)) <= 60 + in_flight + 3
 
 
 def _is_actor(process: Path) -> bool:

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from bulk_hooks import KINDS, Hooked, archive, brightness, computed, rows
+from bulk_hooks import KINDS, Hooked, Telling, archive, brightness, computed, rows
 
 import zoo
 from zoo.bulk.worker import Worker
@@ -110,6 +110,16 @@ def test_a_run_that_is_killed_goes_on(tmp_path, seed, how):
     retries = 2 * 3  # of the file that crashes, and of those beside it
     assert len(computed(log)) <= count + 2 * in_flight + retries
     assert not [p for p in (out / "parts").iterdir() if p.name.startswith(".")] or how == signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_each_worker_has_its_threads_and_builds_the_model_once(tmp_path):
+    videos = archive(tmp_path / "videos", 40)
+    predictor = Telling(tmp_path / "log")
+    zoo.batch(videos, tmp_path / "out", model=predictor, workers=2, threads=1, tell=lambda text: None)
+    said = Counter(row["error_message"] for row in rows(tmp_path / "out"))
+    assert len(said) == 2 and said.total() == 40, said
+    assert all(line.endswith("has 1 threads, built 1") for line in said)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 
 import zoo
 from zoo.cli import commands
-from zoo.deploy import export, optimize, rerun, trace
+from zoo.deploy import export, optimize, quantize, rerun, trace
 from zoo.deploy.compare import check, compare
 from zoo.deploy.exported import ExportedModel
 from zoo.errors import DeploymentError, GeometryError, SpecError, VideoError, WeightsCorrupt, WeightsNotFound
@@ -218,6 +219,14 @@ def test_what_is_slower_or_unknown_is_not_made(model, monkeypatch):
     assert not optimize._convolves(zoo.create("videomae_tiny"), torch.zeros(1, 3, 8, 64, 64))
 
 
+def test_nothing_changed_is_an_error(model, monkeypatch):
+    clips, same = torch.randn(3, 3, 8, 64, 64), copy.deepcopy(model)
+    same.changes = {"Conv3d": (0, 17), "Linear": (0, 1)}
+    monkeypatch.setattr(optimize, "_compiled", lambda original, method: same)
+    with pytest.raises(DeploymentError, match="'compile' changes nothing of r2plus1d_tiny"):
+        optimize.optimized(model, "compile", clips, clips)
+
+
 def test_a_missing_library_is_named(model, monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(zoo.ZooError, match=r"pip install 'video-zoo\[onnx\]'"):
@@ -277,12 +286,55 @@ def test_int8_runs_in_whole_numbers_and_says_how_much(onnx, videos, tmp_path, na
     model = zoo.testing.perturb(zoo.create(name)) if name != NAME else zoo.create(name)
     made = zoo.optimize(model, method, videos=videos, min_agreement=0.0)
     assert dict(made.changes) == changes
+    attended = len(model.blocks) if name != NAME else 0
+    assert made.data.count(b"MultiHeadAttention") >= attended and (attended > 0) == (b"MultiHead" in made.data)
     assert 0 < made.comparison.distance < 0.2
     assert made.facts.size < (0.5 if method == "int8" else 1.1) * 4 * sum(p.numel() for p in model.parameters())
     written = zoo.export(made, "onnx", tmp_path / "int8")
     assert zoo.create(f"local-dir:{tmp_path / 'int8'}").predict(videos[0]).top == written.predict(videos[0]).top
     with pytest.raises(SpecError, match="is onnx already"):
         zoo.export(made, "pt2", tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_no_product_in_int8_is_an_error(onnx, monkeypatch):
+    monkeypatch.setattr(quantize, "_whole", lambda file: Counter())
+    with pytest.raises(DeploymentError, match="of its 18 products none would run in int8"):
+        quantize.quantized(zoo.load_exported(onnx))
+
+
+class Attends(torch.nn.Module):
+    """Tokens of the second half look at all; values are twice the keys."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.options = options
+
+    def forward(self, x):  # [..., heads, 6, d]
+        return torch.nn.functional.scaled_dot_product_attention(x[..., 3:, :], x, 2 * x, **self.options)
+
+
+@pytest.mark.slow
+def test_attention_becomes_one_operator_of_onnx_runtime(tmp_path):
+    onnx, _, onnxruntime = (pytest.importorskip(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+    windows, whole = (4, 5, 6, 8), (5, 6, 8)
+    for options, shape, count in (
+        ({}, windows, 1),
+        ({}, whole, 1),
+        ({"scale": 0.3}, whole, 0),
+        ({"attn_mask": torch.eye(3, 6)}, whole, 0),
+    ):
+        x, shapes = torch.randn(2, *shape), ({0: torch.export.Dim("batch")},)
+        program = torch.export.export(Attends(**options).eval(), (x,), dynamic_shapes=shapes)
+        file = tmp_path / "attention.onnx"
+        with trace.quiet():
+            trace._write_onnxruntime(program, file)
+        nodes = [node.op_type for node in onnx.load(str(file)).graph.node]
+        assert (nodes.count("MultiHeadAttention"), nodes.count("Softmax")) == (count, 1 - count)
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        more = torch.randn(3, *shape)
+        (said,) = session.run(None, {session.get_inputs()[0].name: more.numpy()})
+        assert torch.allclose(torch.from_numpy(said), Attends(**options)(more), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -309,6 +361,18 @@ def test_a_compiled_model_is_the_same_and_frozen(videos):
     assert torch.equal(made.predict(video).scores, before)
     assert not torch.equal(copy.deepcopy(made).predict(video).scores, before)  # compiled anew
     assert made.train().training is False
+
+
+@pytest.mark.slow
+def test_bf16_is_made_where_the_processor_has_units_for_it(model, videos, monkeypatch):
+    monkeypatch.setattr(optimize, "_has_matrix_units", lambda: True)
+    made = zoo.optimize(model, "bf16", videos=videos)
+    assert {p.dtype for p in made.parameters()} == {torch.bfloat16} and made.comparison.distance < 0.1
+    assert made.changes["Conv3d"] == (17, 17)
+    for video in videos:
+        assert made.predict(video).top[0].label == model.predict(video).top[0].label
+        assert made.embed(video).dtype == torch.float32
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import torch
 import transformer_references as refs
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import video
 
 import zoo
@@ -24,7 +25,7 @@ from zoo.errors import WeightsMismatch
 from zoo.testing import perturb
 from zoo_transformer import layouts
 from zoo_transformer.hiera import from_windows, halve, to_windows
-from zoo_transformer.layers import PatchEmbed
+from zoo_transformer.layers import PatchEmbed, attend
 from zoo_transformer.swin3d import Swin3D
 from zoo_transformer.videomae import sine_table
 from zoo_transformer.vjepa2 import Rotary
@@ -180,6 +181,18 @@ def test_the_places_of_vjepa2_do_not_depend_on_the_table_that_was_made_beforehan
     assert torch.equal(Rotary(14, (2, 9, 9))(qk, grid), wanted)
     assert_close(wanted.norm(dim=-1)[:, 0], qk.norm(dim=-1)[:, 0])  # nothing turns at the origin
     assert torch.equal(wanted[..., 12:], qk[..., 12:])  # what three thirds leave over
+
+
+def test_windows_are_attended_in_four_dimensions(monkeypatch):
+    """Of more, fused kernels and exports to ONNX know nothing."""
+    seen, kernel = [], F.scaled_dot_product_attention
+    watch = lambda *parts: seen.append({part.ndim for part in parts}) or kernel(*parts)  # noqa: E731
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watch)
+    q, kv = torch.randn(2, 5, 9, 3, 8), torch.randn(2, 5, 7, 3, 8)
+    found = attend(q, kv, 2 * kv)
+    assert seen == [{4}] and found.shape == (2, 5, 9, 24)
+    each = [attend(q[:, window], kv[:, window], 2 * kv[:, window]) for window in range(5)]
+    assert torch.allclose(found, torch.stack(each, 1), atol=1e-5)
 
 
 def test_windows_of_hiera_are_squares_of_one_frame():

@@ -2,6 +2,7 @@
 
 python tools/bench_batch.py                      one worker of one thread, two of one, one of two; memory over the run
 python tools/bench_batch.py --engine ray         also Ray beside the local engine
+python tools/bench_batch.py --check              exit with 1 where workers gain too little, or memory grows
 
 The videos are made here; the model is r2plus1d_tiny.camera_motion. Every run is a process of its own. The steady part
 begins when a fifth of the rows is done: Ray measures with the first ones. Memory is that of the run and all its
@@ -29,6 +30,13 @@ WAYS = {
     "2 workers x 1 thread": {"workers": 2, "threads": 1},
     "1 worker x all threads": {"workers": 1, "threads": os.cpu_count()},
 }
+RAY = "1 worker x 1 thread, Ray"
+LEAST = (  # a way, another, and how fast the one has to be by the other
+    ("2 workers x 1 thread", "1 worker x 1 thread", 1.7),
+    ("2 workers x 1 thread", "1 worker x all threads", 0.95),
+    (RAY, "1 worker x 1 thread", 0.9),
+)
+GROWTH = 1.1  # of memory between the two marks, at most
 
 
 def archive(folder: Path, count: int) -> None:
@@ -80,11 +88,27 @@ def one(folder: str, options: dict[str, Any]) -> None:
     print(json.dumps([(last - first) / (end - begin), *held]))
 
 
+def missed(rows: dict[str, list[list[float]]]) -> list[str]:
+    """What is not as it should be; speeds are compared within a round."""
+    found = []
+    for way, other, least in LEAST:
+        if way not in rows or other not in rows:
+            continue
+        ratio = statistics.median(one[0] / two[0] for one, two in zip(rows[way], rows[other], strict=True))
+        if ratio < least:
+            found.append(f"{way} is {ratio:.2f} times as fast as {other}, wanted {least}")
+    for way, figures in rows.items():
+        if (growth := statistics.median(late / early for _, early, late in figures)) > GROWTH:
+            found.append(f"{way}: memory grows by {growth - 1:.0%}")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--engine", choices=["local", "ray"], default="local")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -93,7 +117,7 @@ def main() -> None:
     ways = dict(WAYS)
     if arguments.engine == "ray":
         ways = {name: ways[name] for name in ["1 worker x 1 thread"]}
-        ways["1 worker x 1 thread, Ray"] = {"workers": 1, "threads": 1, "engine": "ray"}
+        ways[RAY] = {"workers": 1, "threads": 1, "engine": "ray"}
     rows: dict[str, list[list[float]]] = {name: [] for name in ways}
     environment = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     with tempfile.TemporaryDirectory() as folder:
@@ -113,6 +137,8 @@ def main() -> None:
         early, late = (statistics.median(row[i] for row in found) for i in (1, 2))
         middle = statistics.median(rate)
         print(f"{name:<28}{middle:>8.2f}{min(rate):>8.2f}{max(rate):>8.2f}{ratio:>8.2f}{early:>12.0f}{late:>9.0f}")
+    if arguments.check and (short := missed(rows)):
+        sys.exit("\n".join(short))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 
 Three kinds of clips that nothing was trained or tuned on: `generated` ones of unseen seeds, real stills `moved` by a
 virtual camera, and real clips whose camera is `fixed`. Beside each stands what the network says when every frame is
-the middle one, which is chance when motion is what decides. The results are kept in tools/camera_motion.json, which
+the middle one, which is chance when motion is what decides. With `--optimised` (extra `onnx`) the same models made
+faster follow, each with its speed in turns with the original. The results are kept in tools/camera_motion.json, which
 the figures of the cards come from, and with all confusions in tools/camera_motion.md.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +33,8 @@ BARS = {"generated": 99.0, "moved": 97.0, "fixed": 90.0}  # percent of the clips
 WORST_CLASS, WORST_ECE = 93.0, 0.05
 CALIBRATION = "synth:camera_motion:270"  # what zoo train calibrates on by tools/camera_motion.toml
 ROUNDS = 20
+WAYS = {"compile": "compiled with frozen weights", "int8": "in int8"}  # of zoo.optimize
+WORST_LOSS = 0.5  # of accuracy by such a way, in percent of the clips
 ABOUT = {
     "generated": "generated clips of unseen seeds",
     "moved": "clips of a virtual camera over real stills",
@@ -86,6 +90,39 @@ def cpu_ms(model: zoo.VideoModel) -> float:
     return round(sorted(spent[3:])[ROUNDS // 2] * 1e3, 1)
 
 
+@torch.inference_mode()
+def speeds(model: zoo.VideoModel, others: dict[str, zoo.VideoModel]) -> dict[str, float]:
+    """How many times as fast others are, by processor time on one thread: medians over rounds in which all take turns.
+
+    "control" is the model itself once more.
+    """
+    protocol = protocol_of(model)
+    clip = torch.randn(1, 3, protocol.num_frames, *protocol.resize)
+    contestants = {"": model, "control": model, **others}
+    spent: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(ROUNDS + 3):
+        for name in list(contestants)[:: -1 if turn % 2 else 1]:
+            before = time.process_time()
+            contestants[name](clip)
+            spent[name].append(time.process_time() - before)
+    ratios = {
+        name: [a / b for a, b in zip(spent[""][3:], spent[name][3:], strict=True)] for name in contestants if name
+    }
+    return {name: round(statistics.median(found), 2) for name, found in ratios.items()}
+
+
+def optimised(model: zoo.VideoModel, data: dict[str, str], before: dict[str, Any]) -> dict[str, Any]:
+    """What is lost and gained in every way. before: the figures on each kind of clips of the model as it is."""
+    made = {way: zoo.optimize(model, way) for way in WAYS}
+    gained = speeds(model, made)
+    rows: dict[str, Any] = {"control": gained["control"]}
+    for way, other in made.items():
+        found = {kind: round(zoo.evaluate(other, where, workers=1).accuracy(), 2) for kind, where in data.items()}
+        lost = max(before[kind]["top1"] - top1 for kind, top1 in found.items())
+        rows[way] = {"top1": found, "lost": round(lost, 2), "speedup": gained[way]}
+    return rows
+
+
 def temperature(model: zoo.VideoModel) -> float:
     """The one at which the labels of generated clips, other ones than are measured on, are likeliest."""
     protocol = replace(protocol_of(model), temperature=1.0)
@@ -101,7 +138,13 @@ def figures(result: dict[str, Any]) -> list[tuple[str, float, str]]:
         if kind != "fixed":  # of one class, and of one that shows in one frame
             rows.append(("top1", row["worst_class_top1"], f"{about}, of its worst class"))
             rows.append(("top1", row["one_frame_top1"], f"{about}, every frame the middle one"))
-    return [*rows, ("cpu_ms", result["cpu_ms"], "one clip in the network, on one thread")]
+    rows.append(("cpu_ms", result["cpu_ms"], "one clip in the network, on one thread"))
+    for way, how in WAYS.items():
+        if row := result.get("optimised", {}).get(way):
+            for kind, top1 in row["top1"].items():
+                rows.append(("top1", top1, f"{result['clips'][kind]['videos']} {ABOUT[kind]}, {how}"))
+            rows.append(("speedup", row["speedup"], f"one clip, {how}, beside the network as it is, on one thread"))
+    return rows
 
 
 def missed(kind: str, row: dict[str, Any]) -> list[str]:
@@ -130,6 +173,12 @@ def report(name: str, result: dict[str, Any]) -> str:
         if short := missed(kind, row):
             said += f" Short of the bar: {', '.join(short)}."
         lines += ["", f"### {row['top1']} % of {row['videos']} {ABOUT[kind]}", "", said, "", table(row["confusion"])]
+    for way, how in WAYS.items():
+        if row := result.get("optimised", {}).get(way):
+            said = ", ".join(f"{top1} % of {ABOUT[kind]}" for kind, top1 in row["top1"].items())
+            short = f" Short of the bar: {row['lost']} % are lost." if row["lost"] > WORST_LOSS else ""
+            lines += ["", f"### {row['speedup']} times as fast {how}", "", f"{said}.{short}"]
+            lines.append(f"The network beside itself is {result['optimised']['control']} times as fast.")
     return "\n".join(lines) + "\n"
 
 
@@ -140,6 +189,7 @@ def main() -> None:
     parser.add_argument("--generated", type=int, default=450, help="how many generated clips")
     parser.add_argument("--only", choices=tuple(BARS), action="append", help="kinds of clips; nothing is kept then")
     parser.add_argument("--temperature", action="store_true", help="say which one calibrates each model, and use it")
+    parser.add_argument("--optimised", action="store_true", help="also what zoo.optimize loses and gains")
     parser.add_argument("--out", type=Path, help="folder for each evaluation")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -155,6 +205,11 @@ def main() -> None:
             if not args.only or kind in args.only:
                 out = args.out / name.rpartition("/")[2] / kind if args.out else None
                 row["clips"][kind] = measured(model, data, out)
+        if args.optimised and not args.only:
+            try:
+                row["optimised"] = optimised(model, kinds(args.clips, args.generated), row["clips"])
+            except zoo.errors.DeploymentError as error:
+                print(f"{name}: {error}", flush=True)
         print(report(name, row), flush=True)
         if not args.only and ":" not in name:
             results[name] = row

@@ -81,9 +81,14 @@ class PatchEmbed(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention of `[..., N, heads, d]`, giving `[..., N, heads * d]`."""
-    q, k, v = (part.transpose(-2, -3) for part in (q, k, v))  # [..., heads, N, d]
-    return F.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
+    """Scaled dot-product attention of `[..., N, heads, d]`, giving `[..., N, heads * d]`.
+
+    What is outside of the tokens is one dimension meanwhile: of more, fused kernels and exports to ONNX know nothing.
+    """
+    outer = q.shape[:-3]
+    q, k, v = (part.flatten(0, -4).transpose(1, 2) for part in (q, k, v))  # [B, heads, N, d]
+    out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return out if len(outer) == 1 else out.unflatten(0, (-1, *outer[1:]))
 
 
 class Attention(nn.Module):

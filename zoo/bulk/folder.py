@@ -81,8 +81,8 @@ class Folder:
             end.callback(self.token.unlink, missing_ok=True)
             yield
 
-    def begin(self, predictor: VideoPredictor, *, resume: bool) -> None:
-        """Write down what is run; or, where something was, hold this run to it. Raises SpecError."""
+    def begin(self, predictor: VideoPredictor, schema: pa.Schema, *, resume: bool) -> None:
+        """Write down what is run; or, where something was, hold this run and its columns to it. Raises SpecError."""
         run = asdict(predictor.identity) | predictor.options()
         if not any(self.parts.glob(PARTS)):
             _replace(self._run, json.dumps(run, indent=2) + "\n")
@@ -98,6 +98,13 @@ class Folder:
         if changed:
             was, now = (f"{of.get('model')} with {changed[0]} {of.get(changed[0])!s:.12}" for of in (before, run))
             raise SpecError(f"{self.path} holds results of {was}, this run is {now}", hint="give another folder")
+        with self._sound(self._paths()[0]) as part:
+            held = part.schema_arrow
+        if not held.equals(schema):
+            names = [set(some.names) for some in (held, schema)]
+            other = ", ".join(sorted(names[0] ^ names[1])) or "one of another type"
+            hint = "one table has the same columns in all rows: give the list that it began with, or another folder"
+            raise SpecError(f"{self.path} holds rows with other columns than this list has: {other}", hint=hint)
 
     def forget_failed(self) -> int:
         """Take failed rows out of the table, so that they are tried again. How many there were."""
@@ -140,9 +147,16 @@ class Folder:
         return sorted(self.parts.glob(PARTS))
 
     def _read(self, path: Path, columns: list[str] | None = None) -> pa.Table:
+        with self._sound(path) as part:
+            return part.read(columns)
+
+    @contextmanager
+    def _sound(self, path: Path) -> Iterator[Any]:
+        """A part to read from. Raises BatchError where it is damaged."""
         pa = arrow()
         try:
-            return pa.parquet.ParquetFile(path).read(columns)
+            with pa.parquet.ParquetFile(path) as part:
+                yield part
         except (OSError, pa.ArrowException) as error:
             hint = "remove it and run again with resume: its rows are then computed again"
             raise BatchError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}", hint=hint) from error

@@ -2,7 +2,8 @@
 
 What is known to go wrong there, and what is done about it:
 
-- Actors that take every CPU slot leave none for reading, and all waits in silence (ray#44687): refused beforehand.
+- Actors that take every CPU slot leave none for reading, and all waits in silence (ray#44687): refused beforehand, as
+  are actors that are larger than a machine of the cluster, which wait in the same way.
 - A row that crashes a process is tried for ever: each actor keeps the model in a process of its own, which may die.
 - A part whose task failed is left out, with success reported (`max_errored_blocks`): it is 0, and rows are counted.
 - A short list becomes one block, so that one actor does it all and nothing is kept before the end: blocks are made as
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 BLOCK_S = 45.0  # of work, which a task is made of
 MEASURED, MEASURED_S = 32, 20.0  # rows and seconds that the measurement takes at most
 RESTARTS, RETRIES = 3, 2  # of an actor, and of a task
+MOST_FEEDERS = 4  # CPUs for a GPU, by default
 TICK = 0.5
 TODO = ".todo"
 
@@ -59,7 +61,7 @@ def run_ray(predictor: VideoPredictor, work: Work) -> Generator[Counter[str], No
         if not ray.is_initialized():
             _connect(ray, work)
             end.callback(ray.shutdown)
-        workers, threads, gpus = _shares(ray.cluster_resources(), predictor, work)
+        workers, threads, gpus = _shares(_machines(ray), predictor, work)
         mine = copy.copy(predictor)
         mine.device = "cuda" if gpus else predictor.device or "cpu"
         mine = tuned(mine, threads)
@@ -68,7 +70,8 @@ def run_ray(predictor: VideoPredictor, work: Work) -> Generator[Counter[str], No
         told = {"predictor": mine, "work": replace(work, rows=iter(()), stopping=bool)}
         rows = iter(work.rows)
         first = [*islice(rows, max(1, min(MEASURED, work.count // (4 * workers))))]
-        measuring = ray.remote(**resources)(Blocks).remote(**told)
+        bounds = {"max_restarts": RESTARTS, "max_task_retries": RETRIES}
+        measuring = ray.remote(**resources, **bounds)(Blocks).remote(**told)
         results: queue.Queue[Any] = queue.Queue()
         seconds, done = yield from _waiting(_ask(ray, measuring, first, results), results, work)
         ray.kill(measuring)
@@ -156,7 +159,7 @@ def _connect(ray: Any, work: Work) -> None:
     """To the cluster, or to one that is started here with a slot more than the workers take."""
     address = work.address or os.environ.get("RAY_ADDRESS") or "local"
     here = {
-        "num_cpus": max(cpus(), (work.workers or 1) * (work.threads or 1) + 1),
+        "num_cpus": max(cpus(), (work.workers or 1) * (work.threads or 1)) + 1,
         "include_dashboard": False,
     }
     handler = signal.getsignal(signal.SIGTERM)
@@ -168,19 +171,32 @@ def _connect(ray: Any, work: Work) -> None:
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which ends the process
 
 
-def _shares(cluster: dict[str, float], predictor: VideoPredictor, work: Work) -> tuple[int, int, int]:
+def _machines(ray: Any) -> list[dict[str, float]]:
+    """The resources of each machine of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _shares(machines: list[dict[str, float]], predictor: VideoPredictor, work: Work) -> tuple[int, int, int]:
     """(workers, CPUs of each, GPUs of each). Raises SpecError where that leaves nothing for Ray's own tasks."""
-    slots, gpus = int(cluster.get("CPU", 0)), int(cluster.get("GPU", 0))
+    has = [(int(machine.get("CPU", 0)), int(machine.get("GPU", 0))) for machine in machines]
+    slots, gpus = sum(cpus for cpus, _ in has), sum(gpus for _, gpus in has)
     each = 1 if str(predictor.device or ("cuda" if gpus else "cpu")).startswith("cuda") else 0
-    threads = work.threads or predictor.threads or 1
-    most = min((slots - 1) // threads, gpus if each else slots)
+    threads = work.threads or predictor.threads or (_feeders(has) if each else 1)
+    fit = sum(min(cpus // threads, gpus if each else cpus) for cpus, gpus in has)
+    most = min(fit, (slots - 1) // threads)
     workers = work.workers or max(most, 1)
     if workers > most:
         said = f"{workers} workers of {threads} CPUs" + (" and a GPU" if each else "")
-        has = f"{slots} CPUs" + (f" and {gpus} GPUs" if each else "")
+        there = f"{slots} CPUs" + (f" and {gpus} GPUs" if each else "")
+        where = f", on {len(has)} machines" if len(has) > 1 else ""
         hint = f"Ray's own tasks need one CPU, or all waits for ever; at most {max(most, 0)} workers fit"
-        raise SpecError(f"{said} do not fit the {has} of this cluster", hint=hint)
+        raise SpecError(f"{said} do not fit the {there} of this cluster{where}", hint=hint)
     return min(workers, work.count), threads, each
+
+
+def _feeders(machines: list[tuple[int, int]]) -> int:
+    """CPUs for each GPU, which decode for it: as many as the worst machine has, less one for Ray."""
+    return max(1, min([MOST_FEEDERS, *((cpus - 1) // gpus for cpus, gpus in machines if gpus)]))
 
 
 def _write(rows: Iterator[dict[str, Any]], home: Path, work: Work) -> int:

@@ -127,10 +127,12 @@ def batch(
         raise SpecError(f"address={address!r} with engine={engine!r}", hint="engine='ray' has one")
     run = _engine(engine)
     inputs, folder = open_inputs(source, predictor.task), Folder(out)
+    schema = schema_of(predictor.task, inputs.others)
     who = predictor.identity  # raises here, and not in every worker, for a model that cannot be had
-    started, counts, broken = time.monotonic(), Counter[str](), None
+    started, counts = time.monotonic(), Counter[str]()
+    broken: Exception | None = None
     with folder.ours(), stoppable() as stop:
-        folder.begin(predictor, resume=resume)
+        folder.begin(predictor, schema, resume=resume)
         if retry_failed and (count := folder.forget_failed()):
             tell(f"{count:,} failed rows are tried again")
         before = folder.table(predictor)
@@ -146,7 +148,7 @@ def batch(
             stopping=stopping,
             count=todo.todo,
             folder=folder.parts,
-            schema=schema_of(predictor.task, inputs.others),
+            schema=schema,
             token=(folder.token, folder.token.read_text()),
             workers=workers,
             threads=threads,
@@ -165,7 +167,7 @@ def batch(
                         progress(counts)
             except KeyboardInterrupt:  # asked to stop twice
                 pass
-            except BatchError as error:
+            except Exception as error:  # is raised when what was done is told
                 broken = error
         after = folder.table(predictor)
         folder.write_errors()

@@ -63,9 +63,17 @@ def export(
 
 
 def exported(
-    model: VideoModel, format: str, videos: Iterable[Any] | None = None, clips: Tensor | None = None
+    model: VideoModel,
+    format: str,
+    videos: Iterable[Any] | None = None,
+    clips: Tensor | None = None,
+    *,
+    fused: bool = False,
 ) -> ExportedModel:
-    """The model as a file of this format, proven. clips: to prove it on, instead of those of videos."""
+    """The model as a file of this format, proven. clips: to prove it on, instead of those of videos.
+
+    fused: for ONNX Runtime alone, with operators of its own.
+    """
     if model.spec is None or model.spec.task != "classification":
         task = model.spec.task if model.spec else "nothing that is registered"
         raise SpecError(f"a model for {task} cannot be exported", hint="classifiers can")
@@ -77,7 +85,7 @@ def exported(
     with TemporaryDirectory(prefix="zoo-export-") as folder:
         file = Path(folder) / FILES[format]
         channels, frames, height, width = clips.shape[1:]
-        write(network, format, (channels, frames, height, width), file)
+        write(network, "onnxruntime" if fused else format, (channels, frames, height, width), file)
         said = prove(file, format, clips, model.spec.full_name)
         if (far := distance(said, wanted)) > NEAR:
             raise DeploymentError(

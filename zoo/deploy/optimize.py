@@ -116,8 +116,8 @@ def _compiled(model: VideoModel, method: str) -> CompiledModel:
 def _int8(model: VideoModel, clips: Tensor, calibration: Tensor, method: str) -> ExportedModel:
     if method == "int8":
         method = "int8-static" if _convolves(model, clips[:1]) else "int8-dynamic"
-    plain = exported(model, "onnx", clips=clips)
-    return quantized(plain, calibration if method == "int8-static" else None)
+    float32 = exported(model, "onnx", clips=clips, fused=True)
+    return quantized(float32, calibration if method == "int8-static" else None)
 
 
 def _convolves(model: VideoModel, clip: Tensor) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from zoo.contract import VideoModel
+from zoo.deploy import attention
 from zoo.deploy.rerun import OUTPUTS
 from zoo.errors import DeploymentError, ZooError
 
@@ -42,8 +43,11 @@ class _Answers(nn.Module):
 
 
 def write(network: VideoModel, kind: str, clip: Shape, path: Path) -> None:
-    """The network, which is in evaluation mode, as a file of this kind. Raises DeploymentError."""
-    if kind == "onnx":
+    """The network, which is in evaluation mode, as a file of this kind. Raises DeploymentError.
+
+    kind: that of the file, or "onnxruntime" for an ONNX graph with operators that only ONNX Runtime has.
+    """
+    if kind.startswith("onnx"):
         needs("onnx", "onnxscript", "onnxruntime")
         if (size := sum(tensor.nbytes for tensor in network.state_dict().values())) > PROTOBUF:
             raise DeploymentError(f"its {size:,} bytes are more than an ONNX file can hold", hint="pt2 holds any size")
@@ -65,10 +69,21 @@ def trace(network: VideoModel, clip: Shape) -> ExportedProgram:
     return torch.export.export(_Answers(network), (torch.zeros(2, *clip, device=device),), dynamic_shapes=shapes)
 
 
-def _write_onnx(program: ExportedProgram, path: Path) -> None:
-    made = torch.onnx.export(program, input_names=["clip"], output_names=list(OUTPUTS), dynamo=True, verbose=False)
+def _write_onnx(program: ExportedProgram, path: Path, translations: attention.Translations | None = None) -> None:
+    made = torch.onnx.export(
+        program,
+        input_names=["clip"],
+        output_names=list(OUTPUTS),
+        custom_translation_table=translations,
+        dynamo=True,
+        verbose=False,
+    )
     assert made is not None
     made.save(str(path), external_data=False)
+
+
+def _write_onnxruntime(program: ExportedProgram, path: Path) -> None:
+    _write_onnx(program, path, attention.fused(program))
 
 
 def _write_pt2(program: ExportedProgram, path: Path) -> None:
@@ -82,6 +97,7 @@ def _write_aoti(program: ExportedProgram, path: Path) -> None:
 
 _WRITERS: dict[str, Callable[[ExportedProgram, Path], Any]] = {
     "onnx": _write_onnx,
+    "onnxruntime": _write_onnxruntime,
     "pt2": _write_pt2,
     "aoti": _write_aoti,
 }
