@@ -232,6 +232,15 @@ def test_what_chance_does_to_a_clip_follows_from_its_key_alone(folder):
     assert {("flip",), ()} == set(flips)
 
 
+def test_the_chance_of_an_accelerator_is_left_alone(folder, monkeypatch):
+    """It is for the network: whether clips are drawn here or in a worker must not change what dropout does."""
+    for accelerator in (torch.cuda, torch.mps, torch.xpu):
+        for seeder in ("manual_seed", "manual_seed_all"):
+            monkeypatch.setattr(accelerator, seeder, pytest.fail, raising=False)
+    recipe_of(PROTOCOL, some(rand_augment=1), LABELS).clips(read_listing(folder).samples[0], [1])
+    mix(torch.rand(2, 3, 2, 8, 8), torch.eye(2), some(mixup=1.0, cutmix=1.0), step=0, first=0)
+
+
 def test_one_crop_is_cut_from_all_frames_of_a_clip(tmp_path):
     still = np.random.default_rng(0).integers(0, 255, (1, 32, 40, 3), dtype=np.uint8).repeat(12, 0)
     zoo.video.write_video(tmp_path / "still.mp4", still, fps=12, codec="libx264", crf=0)
