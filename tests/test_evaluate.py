@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from PIL import Image
 import zoo
 from zoo.cli import commands
 from zoo.errors import DataError, SpecError
+from zoo.evaluate import scoring
 from zoo.evaluate.calibration import Bin, best_temperature, expected_calibration_error, reliability
 from zoo.evaluate.scoring import Outcome, Scores
 from zoo.pictures.confusion import draw_confusion
@@ -175,6 +178,12 @@ def test_the_command_prints_figures_and_says_that_videos_failed(folder, tmp_path
 def test_what_cannot_be_evaluated_says_why(folder, options, error, said):
     with pytest.raises(error, match=said):
         zoo.evaluate(**{"model": Colours(), "data": folder, "workers": 0} | options)
+
+
+def test_a_decoder_that_is_killed_is_no_traceback_of_torch(folder, monkeypatch):
+    monkeypatch.setattr(scoring._Videos, "__getitem__", lambda self, i: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(DataError, match="workers=0"):
+        zoo.evaluate(Colours(), folder, workers=1)
 
 
 def test_nothing_to_read_gives_no_figures_but_no_error(tmp_path):

@@ -78,6 +78,14 @@ def test_the_result_is_created_predicts_and_is_published_as_it_is(whole, folder,
     assert done.exit_code == 0, done.output
 
 
+def test_the_card_of_a_second_training_says_nothing_of_where_the_first_one_lies(whole, folder, tmp_path):
+    given = training.settings(folder, tmp_path / "out", model=f"local-dir:{whole[0].model}", model_options={}, steps=1)
+    trained = zoo.train(**given, tell=training.quietly)
+    card = (trained.model / "README.md").read_text()
+    assert "starting from other weights of r2plus1d_tiny" in card
+    assert str(whole[0].out) not in card
+
+
 def test_the_result_has_the_averaged_weights(whole):
     trained, _ = whole
     state = zoo.create(f"local-dir:{trained.model}").state_dict()
