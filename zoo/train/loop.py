@@ -150,7 +150,7 @@ class _Training:
                     now = time.perf_counter()
                     row |= {"grad_norm": norm, "clips_per_s": (done - at) * settings.batch_size / (now - since)}
                     if (done % validate == 0 or done == self.steps) and self.material.val and not asked:
-                        row |= _row(self._measure("fast"))
+                        row |= _row(self._measure("fast", self._autocast))
                         self.tell(_sentence(row, self.steps))
                     log.add(**row)
                     since, at = time.perf_counter(), done
@@ -212,12 +212,12 @@ class _Training:
             return nullcontext()
         return torch.autocast(self.world.device.type, PRECISION[self.settings.amp])
 
-    def _measure(self, views: ViewsOption) -> Scores:
-        """On the validation videos, with the averaged weights if there are any."""
+    def _measure(self, views: ViewsOption, around: Callable[[], AbstractContextManager[object]]) -> Scores:
+        """On the validation videos, with the averaged weights if there are any. around: what forwards run in."""
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with self.average.in_place() if self.average else nullcontext(), gathered(self.model):
             share_statistics(self.model, self.world)
-            options: dict[str, Any] = {"workers": self.settings.workers, "around": self._autocast, "views": views}
+            options: dict[str, Any] = {"workers": self.settings.workers, "around": around, "views": views}
             scores = score(self.model, self.material.val, self.material.labels, self.protocol, self.world, **options)
         for name, buffer in self.model.named_buffers():
             buffer.copy_(buffers[name])
@@ -276,7 +276,7 @@ class _Training:
         figures: dict[str, float] = {}
         metrics: tuple[Metric, ...] = ()
         if self.material.val:
-            scores = self._measure("card")
+            scores = self._measure("card", nullcontext)  # in float32, as who repeats it
             if self.settings.calibrate and self.protocol.activation == "softmax":
                 self.protocol = dataclasses.replace(self.protocol, temperature=best_temperature(scores, self.protocol))
                 scores = scores.under(self.protocol)
