@@ -250,7 +250,7 @@ def test_two_processes_give_the_result_of_one(folder, tmp_path, views):
     for launch in ([], ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]):
         line = [*launch, "zoo.evaluate", "r2plus1d_tiny.camera_motion", str(tmp_path / "t.csv"), "--json"]
         command = [sys.executable, "-m", *line, "--views", views, "-o", str(tmp_path / f"out{len(launch)}")]
-        done = subprocess.run(command, env=training.environment(), text=True, capture_output=True, timeout=300)
+        done = subprocess.run(command, env=training.environment(), text=True, capture_output=True, timeout=1200)
         found = json.loads((tmp_path / f"out{len(launch)}" / "evaluation.json").read_text())
         assert found == json.loads(done.stdout), done.stderr
         assert found.pop("machine")["processes"] == (2 if launch else 1)
