@@ -13,10 +13,18 @@ import torch
 
 import zoo
 from zoo import synth
+from zoo.cli.videos import DEFAULT_MODEL
 from zoo.video import write_video
 
 NAMES = zoo.list_models("*.camera_motion", pretrained=True)
 PLUGINS, TOOLS = (Path(__file__).parent.parent / part for part in ("plugins", "tools"))
+
+
+def tool_of(name: str):
+    found = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    tool = importlib.util.module_from_spec(found)
+    found.loader.exec_module(tool)
+    return tool
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -38,14 +46,33 @@ def test_the_file_is_what_the_spec_says(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_figures_of_the_card_are_those_that_were_measured(name: str) -> None:
     """On these bytes, at this temperature."""
-    found = importlib.util.spec_from_file_location("camera_motion_tool", TOOLS / "eval_camera_motion.py")
-    tool = importlib.util.module_from_spec(found)
-    found.loader.exec_module(tool)
+    tool = tool_of("eval_camera_motion")
     result = json.loads(tool.RESULTS.read_text())[name]
     weights = zoo.info(name).weights["camera_motion"]
     assert (result["sha256"], result["temperature"]) == (weights.sha256, weights.preprocessing.temperature)
     assert [(m.name, m.value, m.dataset) for m in weights.metrics] == tool.figures(result)
     assert {(m.origin, m.by) for m in weights.metrics} == {("measured", tool.COMMAND)}
+
+
+def test_footage_that_is_cut_or_moves_is_no_footage_of_a_fixed_camera(tmp_path: Path) -> None:
+    tool = tool_of("camera_motion_clips")
+    rng, still = np.random.default_rng(3), np.zeros(30)
+    one, other = (torch.from_numpy(synth.worlds.leaves(rng, 320) * 255).to(torch.uint8) for _ in range(2))
+    fixed, moving = (synth.Path(x, still, still, still) for x in (still, np.linspace(0, 0.1, 30)))
+    stays, another = (synth.move_camera(picture, fixed, (120, 160)) for picture in (one, other))
+    films = {"fixed": stays, "cut": torch.cat([stays[:15], another[15:]])}
+    films["moves"] = synth.move_camera(one, moving, (120, 160))
+    found = {}
+    for name, frames in films.items():
+        write_video(tmp_path / f"{name}.mp4", frames, fps=25)
+        found[name] = tool.still_edges(tmp_path / f"{name}.mp4", 0.0, 1.2)
+    assert found["fixed"] >= tool.LEAST_STILL > max(found["cut"], found["moves"]), found
+
+
+def test_the_default_of_predict_is_the_best_of_them() -> None:
+    results = json.loads((TOOLS / "camera_motion.json").read_text())
+    right = {name: sum(kind["top1"] for kind in result["clips"].values()) for name, result in results.items()}
+    assert right[DEFAULT_MODEL] == max(right.values())
 
 
 @pytest.mark.parametrize("fps", [10, 24, 60])

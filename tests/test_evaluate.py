@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from PIL import Image
 import zoo
 from zoo.cli import commands
 from zoo.errors import DataError, SpecError
+from zoo.evaluate import scoring
 from zoo.evaluate.calibration import Bin, best_temperature, expected_calibration_error, reliability
 from zoo.evaluate.scoring import Outcome, Scores
 from zoo.pictures.confusion import draw_confusion
@@ -177,6 +180,12 @@ def test_what_cannot_be_evaluated_says_why(folder, options, error, said):
         zoo.evaluate(**{"model": Colours(), "data": folder, "workers": 0} | options)
 
 
+def test_a_decoder_that_is_killed_is_no_traceback_of_torch(folder, monkeypatch):
+    monkeypatch.setattr(scoring._Videos, "__getitem__", lambda self, i: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(DataError, match="workers=0"):
+        zoo.evaluate(Colours(), folder, workers=1)
+
+
 def test_nothing_to_read_gives_no_figures_but_no_error(tmp_path):
     (tmp_path / "red").mkdir()
     (tmp_path / "red" / "1.mp4").write_bytes(b"")
@@ -241,7 +250,7 @@ def test_two_processes_give_the_result_of_one(folder, tmp_path, views):
     for launch in ([], ["torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m"]):
         line = [*launch, "zoo.evaluate", "r2plus1d_tiny.camera_motion", str(tmp_path / "t.csv"), "--json"]
         command = [sys.executable, "-m", *line, "--views", views, "-o", str(tmp_path / f"out{len(launch)}")]
-        done = subprocess.run(command, env=training.environment(), text=True, capture_output=True, timeout=300)
+        done = subprocess.run(command, env=training.environment(), text=True, capture_output=True, timeout=1200)
         found = json.loads((tmp_path / f"out{len(launch)}" / "evaluation.json").read_text())
         assert found == json.loads(done.stdout), done.stderr
         assert found.pop("machine")["processes"] == (2 if launch else 1)

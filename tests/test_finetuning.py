@@ -22,7 +22,7 @@ FROM_SCRATCH = {
     "videomae_tiny": {"lr": 1e-3, "steps": 500},
     "tsm_tiny": {"lr": 3e-3, "steps": 400},
 }
-FROM_WEIGHTS = {"r2plus1d_tiny.camera_motion": {"lr": 1e-3, "steps": 40}}
+FROM_WEIGHTS = {name: {"lr": 1e-3, "steps": 40} for name in zoo.list_models("*.camera_motion", pretrained=True)}
 
 
 @pytest.fixture(scope="module")

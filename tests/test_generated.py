@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import zoo
 from zoo.data import check, read_listing, split
 from zoo.errors import DataError
 from zoo.synth import scene
-from zoo.synth.camera import view_points
+from zoo.synth.camera import FLOW, MOVES, view_points
+from zoo.synth.mixed import MixedFootage
 from zoo.train.augment import recipe_of
 from zoo.train.clips import Clips, loader
 from zoo.train.sampler import Course, Share
@@ -77,3 +79,44 @@ def test_the_recipe_of_camera_motion_trains_measures_and_calibrates(tmp_path):
     again = zoo.evaluate(model, "synth:camera_motion:9", workers=0)
     assert again.accuracy() == pytest.approx(trained.metrics["top1"])
     assert again.scores.loss() == pytest.approx(trained.metrics["loss"], abs=1e-5)
+
+
+def test_two_motions_of_a_video_show_as_much_and_either_is_its_label():
+    kinds = Counter()
+    for seed in range(60):
+        footage = MixedFootage("pan_left", seed)
+        half = len(footage.time_s) // 2
+        path = {axis: getattr(footage._path, axis) * FLOW[axis] for axis in FLOW}
+        moved = {axis: (way[half] - way[0], way[-1] - way[half]) for axis, way in path.items()}
+        (other,) = {*footage.name.split(" of seed")[0].split(" and ")} - {"pan_left"}
+        sizes = []
+        for axis, sign in (MOVES["pan_left"], MOVES[other]):
+            sizes.append(max(abs(part) for part in moved[axis] if np.sign(part) == sign))
+        assert sizes[0] == pytest.approx(sizes[1], abs=0.04), footage.name
+        assert min(sizes) > 0.02
+        in_turn = abs(moved["x"][0] - moved["x"][1]) > 0.5 * sizes[0]
+        cut = footage._cut < len(footage.time_s)
+        assert in_turn or not cut
+        kinds[in_turn, cut, footage.name.startswith("pan_left")] += 1
+    assert len(kinds) == 6
+
+
+def test_a_video_that_is_cut_shows_another_scene_from_then_on():
+    footage = next(f for f in (MixedFootage("zoom_in", seed) for seed in range(99)) if f._cut < len(f.time_s))
+    protocol = zoo.Preprocessing(num_frames=8, resize=(32, 32))
+    near = range(footage._cut - 2, footage._cut + 2)
+    frames = [frame.data.astype(float) for frame in footage.frames(near, protocol)]
+    steps = [np.abs(a - b).mean() for a, b in pairwise(frames)]
+    assert steps[1] > max(steps[0], steps[2])
+    again = MixedFootage("zoom_in", footage._seed).frames(near, protocol)
+    assert all(np.array_equal(frame.data, wanted) for frame, wanted in zip(again, frames, strict=True))
+
+
+def test_one_and_two_motions_can_be_learned_together():
+    listing = read_listing("synth:camera_motion:18+mixed_motion:8")
+    assert listing.samples[:18] == read_listing("synth:camera_motion:18").samples
+    assert listing.labels == tuple(sorted(zoo.synth.LABELS))
+    mixed = listing.samples[18:]
+    assert [sample.label for sample in mixed] == list(MOVES)
+    assert {type(sample.open()) for sample in mixed} == {MixedFootage}
+    assert check(listing, listing.samples, mixed[:2]).unreadable == {}

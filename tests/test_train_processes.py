@@ -73,6 +73,17 @@ def result(root: Path) -> zoo.VideoModel:
     return zoo.create(f"local-dir:{root / 'out' / 'model'}")
 
 
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """A launcher and all that it has started, with no time to say anything."""
+    doomed = [process.pid]
+    for pid in doomed:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        doomed += [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    for pid in doomed:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+
+
 @pytest.fixture(scope="module")
 def alone(folder, tmp_path_factory) -> Path:
     """One process, from beginning to end."""
@@ -108,6 +119,21 @@ def test_killed_at_any_step_it_goes_on_to_the_same_bits(folder, tmp_path):
     training.same_bits(tmp_path / "whole" / "out", tmp_path / "killed" / "out", 16)
     results = [(tmp_path / name / "out" / "model" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert results[0] == results[1]
+
+
+def test_killed_on_two_processes_it_goes_on_to_the_same_bits(folder, tmp_path):
+    """Each process has running statistics, and an average of them, of its own; those of the first are kept."""
+    moving = {"ema": 0.9, "checkpoint_every": 2, "log_every": 1, "threads": 1, "steps": 12, **CHANCE}
+    finish(training.start(written(folder, tmp_path / "whole", **moving), processes=2))
+    file = written(folder, tmp_path / "killed", **moving)
+    process = training.start(file, processes=2)
+    wait_for_step(tmp_path / "killed", random.SystemRandom().randrange(3, 9), process)
+    kill_all(process)
+    said = finish(training.start(file, processes=2))
+    assert "goes on from" in said and "exactly" in said
+    training.same_bits(tmp_path / "whole" / "out", tmp_path / "killed" / "out", 12)
+    states = [result(tmp_path / name).state_dict() for name in ("whole", "killed")]
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
 def test_two_processes_see_the_same_clips_and_learn_the_same(alone, both):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from zoo.errors import SpecError
+from zoo.errors import SpecError, ZooError
 
 Result = TypeVar("Result")
 PATIENCE = timedelta(minutes=30)  # of processes that wait for one another
@@ -78,6 +78,19 @@ def leave_signals(_: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+def decoded(batches: Iterable[Result], error: type[ZooError]) -> Iterator[Result]:
+    """What a DataLoader gives; raises `error` where one of its processes has died."""
+    try:
+        yield from batches
+    except RuntimeError as lost:
+        if "DataLoader worker" not in str(lost):
+            raise
+        raise error(
+            f"a process that decodes was lost: {str(lost).partition(chr(10))[0]}",
+            hint="where memory was short fewer workers help; workers=0 shows which video it was",
+        ) from lost
 
 
 @contextmanager

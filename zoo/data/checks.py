@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,21 +17,29 @@ FEW = 10  # videos of a class from which little is learned
 
 @dataclass(frozen=True)
 class Report:
-    """faults: what has to be mended. remarks: what is worth knowing. unreadable: {name: why}."""
+    """faults: what has to be mended. remarks: what is worth knowing. broken: what cannot be read, and why."""
 
     faults: tuple[str, ...]
     remarks: tuple[str, ...]
-    unreadable: dict[str, str]
+    broken: Mapping[Sample, str]
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """{name: why}; two listings may have the same names."""
+        return {sample.name: why for sample, why in self.broken.items()}
 
     def raise_for(self, source: object, *, skip_unreadable: bool) -> None:
         """Raise DataError if something has to be mended."""
         faults = list(self.faults)
-        if self.unreadable and not skip_unreadable:
-            faults.append(f"{len(self.unreadable)} cannot be read:")
-            faults += some([f"{name}: {why}" for name, why in self.unreadable.items()])
+        if self.broken and not skip_unreadable:
+            faults += [f"{len(self.broken)} cannot be read:", *self.listed()]
         if faults:
             hint = "mend or remove them; skip_unreadable=True leaves out what cannot be read"
             raise DataError("\n  ".join([f"{source} cannot be used", *faults]), hint=f"\n{hint}")
+
+    def listed(self) -> list[str]:
+        """The first of what cannot be read, as text."""
+        return some([f"{sample.name}: {why}" for sample, why in self.broken.items()])
 
 
 def some(items: Sequence[str]) -> list[str]:
@@ -42,9 +50,9 @@ def some(items: Sequence[str]) -> list[str]:
 
 def check(listing: Listing, train: Sequence[Sample], val: Sequence[Sample]) -> Report:
     """Labels are compared, and every file is opened and its frames are counted; nothing is decoded for it."""
-    unreadable = _unreadable([*train, *val])
+    broken = _broken([*train, *val])
     faults, remarks = [], []
-    readable = Counter(sample.label for sample in train if sample.name not in unreadable)
+    readable = Counter(sample.label for sample in train if sample not in broken)
     known = {sample.label for sample in train}
     if len(known) < 2:
         faults.append(f"there is one class only, {next(iter(known))!r}: there is nothing to tell apart")
@@ -64,10 +72,10 @@ def check(listing: Listing, train: Sequence[Sample], val: Sequence[Sample]) -> R
         remarks.append(f"class folders without videos, left out: {', '.join(some(listing.empty))}")
     if listing.ignored:
         remarks.append(f"files that are no videos by their names, left out: {', '.join(some(listing.ignored))}")
-    return Report(tuple(faults), tuple(remarks), unreadable)
+    return Report(tuple(faults), tuple(remarks), broken)
 
 
-def _unreadable(samples: Sequence[Sample]) -> dict[str, str]:
+def _broken(samples: Sequence[Sample]) -> dict[Sample, str]:
     from zoo.video.index import probe
 
     def why(sample: Sample) -> str:
@@ -81,7 +89,7 @@ def _unreadable(samples: Sequence[Sample]) -> dict[str, str]:
 
     with ThreadPoolExecutor(4) as pool:
         reasons = list(pool.map(why, samples))
-    return {sample.name: reason for sample, reason in zip(samples, reasons, strict=True) if reason}
+    return {sample: reason for sample, reason in zip(samples, reasons, strict=True) if reason}
 
 
 def _alike(labels: Sequence[str]) -> list[str]:

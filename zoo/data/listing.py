@@ -26,6 +26,7 @@ TABLES = (".csv", ".jsonl")
 COLUMNS = ("path", "label", "start_s", "end_s", "split")
 TRAIN, VAL = "train", "val"
 DRAWN, MOST_DRAWN = "synth:", 1_000_000
+PURE, MIXED = "camera_motion", "mixed_motion"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Sample:
     """A video, or what is shown of it from `start_s` to `end_s`, and its label.
 
     name: the path as the listing has it, with the span; the same wherever the data lie.
-    part: "train", "val", or "" where the listing does not say. drawn: it is no file, but made when it is read.
+    part: "train", "val", or "" where the listing does not say. drawn: the kind of what is no file, but made when it is
+    read.
     """
 
     path: Path
@@ -42,15 +44,16 @@ class Sample:
     start_s: float | None = None
     end_s: float | None = None
     part: str = ""
-    drawn: bool = False
+    drawn: str = ""
 
     def open(self, show: int | None = None) -> Footage:
         """The video, to be read. show: a generated video is another one for each of these. Raises VideoError."""
         if self.drawn:
             from zoo.synth.footage import GeneratedFootage
+            from zoo.synth.mixed import MixedFootage
 
             seed = show if show is not None else int(sha256(self.name.encode()).hexdigest()[:15], 16)
-            return GeneratedFootage(self.label, seed)
+            return (MixedFootage if self.drawn == MIXED else GeneratedFootage)(self.label, seed)
         from zoo.video.footage import open_footage
 
         return open_footage(self.path)
@@ -96,7 +99,8 @@ def read_listing(source: str | Path) -> Listing:
 
     source: a folder of class folders; a folder with such a `train` and a `val`; or a .csv with a header, or a .jsonl,
     with `path` (relative to the table) and `label`, and if need be `start_s`, `end_s` and `split` (train or val); or
-    synth:camera_motion:N, N videos of known camera motion that are drawn as they are read, in training always new ones.
+    synth:camera_motion:N, N videos of known camera motion that are drawn as they are read, in training always new ones;
+    synth:mixed_motion:N, N of two motions and of either's label; or both, as synth:camera_motion:N+mixed_motion:M.
     Raises DataError.
     """
     if str(source).startswith(DRAWN):
@@ -115,14 +119,21 @@ def read_listing(source: str | Path) -> Listing:
 
 
 def _drawn(source: str) -> Listing:
-    kind, _, count = source.removeprefix(DRAWN).partition(":")
-    if kind != "camera_motion" or not (count.isascii() and count.isdecimal() and 0 < int(count) <= MOST_DRAWN):
-        raise DataError(f"{source} cannot be drawn", hint=f"it is {DRAWN}camera_motion:N, N up to {MOST_DRAWN}")
-    from zoo.synth import LABELS
+    from zoo.synth import LABELS, MOVES
 
-    names = [f"{kind}-{count}/{i:07}" for i in range(int(count))]  # other videos than those of another N
-    samples = (Sample(Path(name), LABELS[i % len(LABELS)], name, drawn=True) for i, name in enumerate(names))
-    return Listing(Path(f"generated {kind}"), tuple(samples))
+    labels = {PURE: LABELS, MIXED: tuple(MOVES)}
+    samples: list[Sample] = []
+    kinds = []
+    for part in source.removeprefix(DRAWN).split("+"):
+        kind, _, count = part.partition(":")
+        if kind not in labels or not (count.isascii() and count.isdecimal() and 0 < int(count) <= MOST_DRAWN):
+            hint = f"it is {DRAWN}{PURE}:N, {DRAWN}{MIXED}:N or {DRAWN}{PURE}:N+{MIXED}:N, N up to {MOST_DRAWN}"
+            raise DataError(f"{source} cannot be drawn", hint=hint)
+        names = [f"{kind}-{count}/{i:07}" for i in range(int(count))]  # other videos than those of another N
+        known = labels[kind]
+        samples += [Sample(Path(name), known[i % len(known)], name, drawn=kind) for i, name in enumerate(names)]
+        kinds.append(kind)
+    return Listing(Path(f"generated {' and '.join(kinds)}"), tuple(samples))
 
 
 def _folder(root: Path) -> Listing:

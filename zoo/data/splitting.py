@@ -38,7 +38,7 @@ def _drawn(samples: Sequence[Sample], fraction: float, seed: int) -> set[object]
     for sample in samples:
         if sample.path not in seen:  # a file of several classes counts for the first
             seen.add(sample.path)
-            name = sample.name.partition(" ")[0] if sample.span else sample.name
+            name = sample.name.rpartition(" ")[0] if sample.span else sample.name
             key = blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
             classes.setdefault(sample.label, {})[sample.path] = key
     chosen: set[object] = set()

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from zoo.contract import VideoModel
 from zoo.data import Sample
-from zoo.errors import GeometryError, VideoError
-from zoo.processes import World, leave_signals
+from zoo.errors import DataError, GeometryError, VideoError
+from zoo.processes import World, decoded, leave_signals
 from zoo.spec import Preprocessing
 from zoo.tasks.classification import aggregate
 from zoo.tasks.running import evaluating
@@ -148,7 +148,7 @@ def score(
     began = time.perf_counter()
     found: dict[int, Outcome] = {}
     with evaluating(model):
-        for block in videos:
+        for block in decoded(videos, DataError):
             fitting = [(i, said if isinstance(said, str) else _fitting(model, said)) for i, said in block]
             errors = [(i, said) for i, said in fitting if isinstance(said, str)]
             read = [(i, said) for i, said in fitting if isinstance(said, Tensor)]

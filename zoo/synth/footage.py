@@ -38,7 +38,11 @@ class GeneratedFootage:
 
     def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[Frame]:
         """The wanted frames; uint8 `[H, W, 3]`."""
-        rng, size = np.random.default_rng([self._seed, 1]), self._size(preprocessing)
+        yield from self._drawn(wanted, preprocessing, [self._seed, 1])
+
+    def _drawn(self, wanted: Sequence[int], preprocessing: Preprocessing, seed: list[int]) -> Iterator[Frame]:
+        """Of the scene of this seed."""
+        rng, size = np.random.default_rng(seed), self._size(preprocessing)
         picture = draw_world(rng, min(max(2 * max(size), 320), 1024))
         world = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
         chosen, path = np.asarray(wanted), self._path

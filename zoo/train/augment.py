@@ -84,7 +84,7 @@ class Recipe:
 
     def _clip(self, frames: Pixels, key: int) -> tuple[Tensor, tuple[str, ...]]:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key)
+            torch.default_generator.manual_seed(key)  # an accelerator's is not for clips
             turns = tuple(turn for turn, often in self.turns.items() if bool(torch.rand(()) < often))
             video = torch.from_numpy(frames).permute(0, 3, 1, 2)  # [T, C, H, W]
             if self._transform is not None:

@@ -22,7 +22,7 @@ from zoo.evaluate.calibration import best_temperature
 from zoo.evaluate.evaluation import Evaluation
 from zoo.evaluate.running import setting_of
 from zoo.evaluate.scoring import Scores, score
-from zoo.processes import World, processes
+from zoo.processes import World, decoded, processes
 from zoo.spec import Metric
 from zoo.train.augment import input_size, recipe_of
 from zoo.train.clips import Batch, Clips, loader
@@ -33,7 +33,7 @@ from zoo.train.mix import mix, targets_of
 from zoo.train.network import network_of, order_of
 from zoo.train.optimise import INNERMOST, Average, channels_innermost, freeze, optimizer_of, rate, set_rate, to_training
 from zoo.train.parallel import gathered, part, share_statistics, spread, whole
-from zoo.train.result import FOLDER, write_result
+from zoo.train.result import FOLDER, start_of, write_result
 from zoo.train.sampler import Course, Share, key
 from zoo.train.settings import EXACT, Settings
 from zoo.train.state import Checkpoints
@@ -133,7 +133,7 @@ class _Training:
             self.course, range(begin, self.steps), rank=world.rank, world=world.size, accumulate=settings.accumulate
         )
         pin = world.device.type == "cuda"
-        batches = iter(loader(clips, share, workers=settings.workers, pin=pin))
+        batches = decoded(loader(clips, share, workers=settings.workers, pin=pin), TrainingError)
         since, at = time.perf_counter(), begin
         with progress(self.steps, begin, shown=world.first) as show:
             for step in range(begin, self.steps):
@@ -150,7 +150,7 @@ class _Training:
                     now = time.perf_counter()
                     row |= {"grad_norm": norm, "clips_per_s": (done - at) * settings.batch_size / (now - since)}
                     if (done % validate == 0 or done == self.steps) and self.material.val and not asked:
-                        row |= _row(self._measure("fast"))
+                        row |= _row(self._measure("fast", self._autocast))
                         self.tell(_sentence(row, self.steps))
                     log.add(**row)
                     since, at = time.perf_counter(), done
@@ -168,7 +168,7 @@ class _Training:
         set_rate(self.optimizer, rate(step, self.steps, settings))
         total = torch.zeros((), device=world.device)
         for i in range(settings.accumulate):
-            batch = _next(batches)
+            batch = next(batches)
             for error in batch.errors:
                 self.tell(f"step {step} goes on without a video: {error}")
             with part(self.network, last=i == settings.accumulate - 1):
@@ -212,12 +212,12 @@ class _Training:
             return nullcontext()
         return torch.autocast(self.world.device.type, PRECISION[self.settings.amp])
 
-    def _measure(self, views: ViewsOption) -> Scores:
-        """On the validation videos, with the averaged weights if there are any."""
+    def _measure(self, views: ViewsOption, around: Callable[[], AbstractContextManager[object]]) -> Scores:
+        """On the validation videos, with the averaged weights if there are any. around: what forwards run in."""
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with self.average.in_place() if self.average else nullcontext(), gathered(self.model):
             share_statistics(self.model, self.world)
-            options: dict[str, Any] = {"workers": self.settings.workers, "around": self._autocast, "views": views}
+            options: dict[str, Any] = {"workers": self.settings.workers, "around": around, "views": views}
             scores = score(self.model, self.material.val, self.material.labels, self.protocol, self.world, **options)
         for name, buffer in self.model.named_buffers():
             buffer.copy_(buffers[name])
@@ -276,7 +276,7 @@ class _Training:
         figures: dict[str, float] = {}
         metrics: tuple[Metric, ...] = ()
         if self.material.val:
-            scores = self._measure("card")
+            scores = self._measure("card", nullcontext)  # in float32, as who repeats it
             if self.settings.calibrate and self.protocol.activation == "softmax":
                 self.protocol = dataclasses.replace(self.protocol, temperature=best_temperature(scores, self.protocol))
                 scores = scores.under(self.protocol)
@@ -312,20 +312,7 @@ class _Training:
         return model.eval()
 
     def _describe(self) -> str:
-        start = "" if "." not in self.settings.model else f", starting from {self.settings.model}"
-        return self.material.describe() + start
-
-
-def _next(batches: Iterator[Batch]) -> Batch:
-    try:
-        return next(batches)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise TrainingError(
-            f"a process that decodes was lost: {str(error).partition(chr(10))[0]}",
-            hint="where memory was short fewer workers help; workers=0 shows which video it was",
-        ) from error
+        return self.material.describe() + start_of(self.settings.model)
 
 
 def _check_shares(settings: Settings, world: World) -> None:

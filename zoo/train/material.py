@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zoo.data import Sample, check, digest_of, read_listing, split
-from zoo.data.checks import some
 from zoo.errors import DataError
 from zoo.train.settings import Settings
 
@@ -27,7 +26,8 @@ class Material:
 
     def describe(self) -> str:
         """For the card; says nothing of where the data lie."""
-        return f"{len(self.train)} videos of {len(self.labels)} classes in {self.source!r}"
+        without = f", without {len(self.left_out)} that cannot be read" if self.left_out else ""
+        return f"{len(self.train)} videos of {len(self.labels)} classes in {self.source!r}{without}"
 
 
 def material_of(settings: Settings, tell: Callable[[str], object]) -> Material:
@@ -39,10 +39,9 @@ def material_of(settings: Settings, tell: Callable[[str], object]) -> Material:
     for remark in report.remarks:
         tell(remark)
     report.raise_for(settings.data, skip_unreadable=settings.skip_unreadable)
-    if report.unreadable:
-        said = some([f"{name}: {why}" for name, why in report.unreadable.items()])
-        tell("\n  ".join([f"{len(report.unreadable)} cannot be read and are left out:", *said]))
-    readable = [tuple(s for s in part if s.name not in report.unreadable) for part in (train, val)]
+    if report.broken:
+        tell("\n  ".join([f"{len(report.broken)} cannot be read and are left out:", *report.listed()]))
+    readable = [tuple(sample for sample in part if sample not in report.broken) for part in (train, val)]
     if not readable[0]:
         raise DataError(f"{settings.data}: no video can be read", hint="do they play elsewhere?")
     labels = tuple(sorted({sample.label for sample in readable[0]}))

@@ -33,7 +33,7 @@ def mix(
     for at in (i for i in range(len(clips)) if i // repeats % 2 == 0):
         pair = [at, at + repeats]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key(settings.seed, "mix", step, first + at))
+            torch.default_generator.manual_seed(key(settings.seed, "mix", step, first + at))
             transform = choices[int(torch.randint(len(choices), ()))]
             mixed, said = transform(tv_tensors.Video(clips[pair]), targets[pair])
         clips[pair], targets[pair] = mixed.as_subclass(Tensor), said

@@ -15,7 +15,7 @@ from zoo.publishing.folder import write_folder
 from zoo.publishing.subject import subject_of
 from zoo.spec import Metric
 from zoo.train.settings import Settings
-from zoo.weights.repository import is_repository, open_repository
+from zoo.weights.repository import IN_FOLDER, is_repository, open_repository
 
 FOLDER = "model"
 
@@ -43,6 +43,13 @@ def write_result(model: VideoModel, settings: Settings, metrics: Sequence[Metric
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return path
+
+
+def start_of(model: str) -> str:
+    """What a training began with, for the card; says nothing of where a folder lies."""
+    if model.startswith(IN_FOLDER):
+        return f", starting from other weights of {open_repository(model).config.architecture}"
+    return f", starting from {model}" if is_repository(model) or "." in model else ""
 
 
 def _inherited(settings: Settings) -> str:

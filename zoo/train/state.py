@@ -8,6 +8,7 @@ only from folders that are your own. The result of a training holds none.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import warnings
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -63,11 +65,16 @@ class Checkpoints:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
         self._world.barrier()
+        # What every process has, such as running statistics, which are not the same in all, is that of the first.
+        planner = DefaultSavePlanner(dedup_save_to_lowest_rank=True)
         with _alone():
-            save(_state(model, optimizer, average, extra), checkpoint_id=new)
+            save(_state(model, optimizer, average, extra), checkpoint_id=new, planner=planner)
         self._world.barrier()
         if self._world.first:
-            (new / FACTS).write_text(json.dumps({"step": step, **facts}, indent=2) + "\n")
+            with (new / FACTS).open("w") as stream:
+                stream.write(json.dumps({"step": step, **facts}, indent=2) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())  # as the tensors are: a power cut leaves no complete name with nothing in it
             shutil.rmtree(path, ignore_errors=True)
             new.rename(path)
             for old in (*self._all()[: -self._keep], *self._folder.glob(".step_*")):
