@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -110,7 +110,10 @@ class Hub:
         """What the Hub declares about the file, without fetching it, and within the client's time limit."""
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
-        url = hf_hub_url(file.repo, file.file, revision=file.revision, endpoint=self.endpoint)
+        def address(revision: str) -> str:
+            return hf_hub_url(file.repo, file.file, revision=revision, endpoint=self.endpoint)
+
+        url = address(file.revision)
 
         def metadata() -> Any:
             return get_hf_file_metadata(
@@ -130,7 +133,9 @@ class Hub:
                 f"{file}: {self.endpoint} does not answer as a Hub does (commit {commit!r:.80}, digest {digest!r:.80})",
                 hint="is a login page or a proxy in between, or HF_ENDPOINT set to something else?",
             )
-        return Remote(commit, digest, size, found)
+        # Small files come from the Hub itself, under the name of a branch, which may move until they are fetched.
+        answer = replace(found, location=address(commit)) if found.location == url else found
+        return Remote(commit, digest, size, answer)
 
     def check_room(self, file: HubFile, size: int) -> None:
         """Raise WeightsDownloadError if the disk cannot take so many bytes."""
