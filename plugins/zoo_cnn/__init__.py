@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import zoo
+from zoo_cnn import camera_motion
 from zoo_cnn.specs import MODELS
 
 # The protocols by which torchvision measured its weights: the `transforms` and the frame rate, clip length and number
@@ -31,32 +31,6 @@ _CAMERA_PROTOCOL = zoo.Preprocessing(
     clips=5,
     mean=(0.45, 0.45, 0.45),
     std=(0.25, 0.25, 0.25),
-)
-
-_CAMERA_TOOL = "python tools/eval_camera_motion.py"
-_CAMERA_FIGURES = (
-    ("top1", 97.67, "86 clips of a fixed camera: footage, charts, stills before which a thing passes"),
-    ("ece", 0.0324, "86 clips of a fixed camera: footage, charts, stills before which a thing passes"),
-    ("top1", 99.33, "450 generated clips of unseen seeds"),
-    ("ece", 0.0083, "450 generated clips of unseen seeds"),
-    ("top1", 98.0, "450 generated clips of unseen seeds, of its worst class"),
-    ("top1", 11.11, "450 generated clips of unseen seeds, every frame the middle one"),
-    ("top1", 100.0, "360 clips of a virtual camera over real stills"),
-    ("ece", 0.0023, "360 clips of a virtual camera over real stills"),
-    ("top1", 100.0, "360 clips of a virtual camera over real stills, of its worst class"),
-    ("top1", 11.11, "360 clips of a virtual camera over real stills, every frame the middle one"),
-    ("cpu_ms", 12.0, "one clip in the network, on one thread"),
-)
-_CAMERA_MOTIONS = (
-    "static",
-    "pan_left",
-    "pan_right",
-    "tilt_up",
-    "tilt_down",
-    "zoom_in",
-    "zoom_out",
-    "roll_cw",
-    "roll_ccw",
 )
 
 _RESNET = {
@@ -144,22 +118,7 @@ _MODELS = (
         license="Apache-2.0",
         preprocessing=_CAMERA_PROTOCOL,
         geometry=zoo.Geometry(),
-        weights={
-            "camera_motion": zoo.Weights(
-                source="pkg://zoo_cnn/weights/r2plus1d_tiny.camera_motion.safetensors",
-                sha256="7d1894fff5c82d2728da07f008ab63e054daef33b7670a70cd5dd21f2dd03761",
-                size=1_760_716,
-                labels=_CAMERA_MOTIONS,
-                preprocessing=replace(_CAMERA_PROTOCOL, temperature=0.5912),
-                license="Apache-2.0",
-                training_data="none but clips made by zoo.synth, in 3,000 steps of 32",
-                description="Names what the camera does; in pan_right it turns right and the picture moves left.",
-                metrics=tuple(
-                    zoo.Metric(name=name, value=value, dataset=dataset, origin="measured", by=_CAMERA_TOOL)
-                    for name, value, dataset in _CAMERA_FIGURES
-                ),
-            )
-        },
+        weights={"camera_motion": camera_motion.WEIGHTS["r2plus1d_tiny"]},
         default_tag="camera_motion",
     ),
 )
