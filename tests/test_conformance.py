@@ -13,9 +13,12 @@ CNN = (
     *("r3d_18", "mc3_18", "r2plus1d_18", "s3d", "r2plus1d_tiny"),
     *("i3d_r50", "slowfast_r50", "csn_r101", "x3d_s_psf", "movinet_a0_stream", "c3d", "co_x3d_s"),
 )
-TIMM = ("tsm_resnet50", "inflated_resnet50", "inflated_tiny", "frames_vit_small_transformer", "test_convnext")
-TRANSFORMER = ("videomae_tiny", "videomae_base", "timesformer_base", "vivit_b_16x2", "vjepa2_vitl", "hiera_base_16x224")
-RNN = ("lrcn_resnet18", "gru_resnet18_bi", "convgru_tiny", "predrnn")
+TIMM = ("tsm_resnet50", "inflated_resnet50", "stacked_tiny", "frames_vit_small_transformer", "test_convnext")
+TRANSFORMER = (
+    *("videomae_tiny", "vit_c_tiny", "videomae_base", "timesformer_base", "vivit_b_16x2", "vjepa2_vitl"),
+    "hiera_base_16x224",
+)
+RNN = ("lrcn_resnet18", "gru_resnet18_bi", "convgru_small", "convgru_tiny", "predrnn")
 
 
 def others(plugin, names):

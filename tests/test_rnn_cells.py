@@ -7,8 +7,10 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from zoo.testing import perturb
+from zoo_rnn.causal_rnn import Level, Memory
 from zoo_rnn.conv_gru import ConvGRU
 from zoo_rnn.conv_lstm import ConvLSTM
 from zoo_rnn.conv_rnn import unroll
@@ -272,3 +274,28 @@ def test_predrnn_is_as_large_as_published():
         model = predrnn(channels=1)
     count = sum(p.numel() for name, p in model.named_parameters() if not name.endswith("bias"))
     assert round(count / 1e6, 1) == 23.8
+
+
+# --- causal levels ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("look_back", [0, 2, 3])
+def test_a_causal_level_is_torchs_convolution_over_a_clip_that_begins_with_nothing(look_back):
+    level = ready(Level(3, 4, 5, look_back))
+    clip = random(2, 3, 6, 8, 10)
+    with torch.no_grad():
+        maps = level.space_norm(F.conv3d(clip, level.space.weight, None, (1, 2, 2), (0, 2, 2))).relu()
+        before = F.conv3d(maps, level.time.weight, None, 1, (look_back, 0, 0))[:, :, : clip.shape[2]]
+        assert_equal(level(clip), (level.time_norm(before) + level.shortcut(clip)).relu())
+
+
+def test_a_memory_of_one_pixel_is_torchs_gru():
+    theirs, memory = ready(nn.GRU(3, 4, batch_first=True)), ready(Memory(ConvGRU(3, 4, kernel=1)))
+    ours, x = memory.cell, random(2, 3, 5, 1, 1)
+    with torch.no_grad():
+        ours.conv_x.weight.copy_(pixel(theirs.weight_ih_l0))
+        ours.conv_h.weight.copy_(pixel(theirs.weight_hh_l0))
+        ours.conv_x.bias.copy_(theirs.bias_ih_l0)
+        ours.conv_h.bias.copy_(theirs.bias_hh_l0)
+        hidden = theirs(x[..., 0, 0].transpose(1, 2))[0].transpose(1, 2)[..., None, None]
+        assert_equal(memory(x), memory.norm(hidden))

@@ -224,7 +224,7 @@ def test_encoders_that_cannot_be_say_so(tmp_path):
     with pytest.raises(WeightsMismatch, match="does not fit the encoder"):
         create(encoder_weights=str(path))
     with pytest.raises(SpecError, match="no peepholes"):
-        zoo.build("convgru_tiny", peepholes=True)
+        zoo.build("convgru_small", peepholes=True)
 
 
 def motions(batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from timm_models import a_clip, away, fresh
 from torch import Tensor, nn
 
 import zoo
-from zoo.errors import SpecError
+from zoo.errors import GeometryError, SpecError
 from zoo_timm.heads import HEADS
 from zoo_timm.mixing import temporal_shift
 
@@ -93,6 +93,21 @@ def test_inflated_networks_say_of_a_still_clip_what_they_say_of_its_frame(arch):
         assert away(deep.forward_features(still), flat.forward_features(still)) < 1e-5
         early = [model.forward_intermediates(moving, [0])[0] for model in (deep, flat)]
     assert away(*early) > 1e-3
+
+
+@pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])
+def test_stacked_frames_are_channels_of_one_picture(arch):
+    model = fresh(f"timm/{arch}", num_classes=5, stack=3, img_size=64 if arch == "test_vit" else None)
+    network, clip = model.backbone, a_clip(2, 6, 64)
+    assert model.geometry.problem(clip.shape) == "" and "6 frames" not in str(model.geometry)
+    pictures = [torch.cat(list(clip[:, :, at : at + 3].unbind(2)), 1) for at in (0, 3)]
+    with torch.no_grad():
+        wanted = torch.stack([network(picture) for picture in pictures], 1)
+        assert away(model.forward_features(clip), wanted) < 1e-5
+        assert away(model(clip.flip(2)), model(clip)) > 1e-4
+        assert model.forward_intermediates(clip, [0])[0].shape[:3:2] == (2, 2)
+    with pytest.raises(GeometryError, match="5 frames"):
+        model(clip[:, :, :5])
 
 
 @pytest.mark.parametrize("arch", ["seresnet50", "regnety_002", "efficientnet_b0", "test_vit", "mobilenetv3_small_050"])

@@ -28,6 +28,7 @@ from zoo_transformer.hiera import from_windows, halve, to_windows
 from zoo_transformer.layers import PatchEmbed, attend
 from zoo_transformer.swin3d import Swin3D
 from zoo_transformer.videomae import sine_table
+from zoo_transformer.vit_c import Level, ViTC
 from zoo_transformer.vjepa2 import Rotary
 
 SPECS = {spec.name: spec for spec in zoo_transformer.zoo_models()}
@@ -183,6 +184,36 @@ def test_the_places_of_vjepa2_do_not_depend_on_the_table_that_was_made_beforehan
     assert torch.equal(wanted[..., 12:], qk[..., 12:])  # what three thirds leave over
 
 
+def test_a_layer_of_vit_c_is_torchs_encoder_layer():
+    ours = perturb(ViTC(depth=1, widths=(4, 8, 24), hidden=40, num_frames=2, image_size=16)).eval().double()
+    theirs = nn.TransformerEncoderLayer(24, 4, 40, 0.0, "gelu", batch_first=True, norm_first=True, layer_norm_eps=1e-6)
+    theirs = theirs.eval().double()
+    names = {"attn.qkv.": "self_attn.in_proj_", "attn.proj.": "self_attn.out_proj.", "mlp.fc": "linear"}
+    state = {}
+    for name, tensor in ours.blocks[0].state_dict().items():
+        for of_ours, of_theirs in names.items():
+            name = name.replace(of_ours, of_theirs)
+        state[name] = tensor
+    theirs.load_state_dict(state)
+    clip = torch.randn(2, 3, 2, 16, 16, dtype=torch.float64)
+    tokens = ours.tokens(clip)
+    with torch.no_grad():
+        wanted = ours.head(ours.norm(theirs(tokens.flatten(1, 3))).mean(1))
+        assert_close(ours(clip), wanted, 1e-12)
+        assert (theirs(tokens.flatten(1, 3)) - tokens.flatten(1, 3)).abs().mean() > 1e-2
+
+
+def test_a_level_of_vit_c_is_torchvisions_factorised_convolution_with_a_shortcut():
+    ours = perturb(Level(5, 7, 3)).eval().double()
+    theirs = video.resnet.Conv2Plus1D(5, 7, 7).eval().double()
+    state = {"0.weight": ours.space.weight, "3.weight": ours.time.weight}
+    theirs.load_state_dict(state | {f"1.{name}": tensor for name, tensor in ours.space_norm.state_dict().items()})
+    maps = torch.randn(2, 5, 4, 6, 8, dtype=torch.float64)
+    with torch.no_grad():
+        strided = theirs(maps)[..., ::2, ::2]
+        assert_close(ours(maps), F.relu(ours.time_norm(strided) + ours.shortcut(maps)), 1e-12)
+
+
 def test_windows_are_attended_in_four_dimensions(monkeypatch):
     """Of more, fused kernels and exports to ONNX know nothing."""
     seen, kernel = [], F.scaled_dot_product_attention
@@ -289,8 +320,8 @@ def test_the_probes_on_the_giant_have_the_heads_of_their_authors_config():
         refs.NETWORKS["vjepa2"](**case.ours, pooler_heads=5)
 
 
-def test_the_tiny_network_weighs_less_than_three_megabytes():
-    assert 4 * SPECS["videomae_tiny"].params < 3_000_000
+def test_the_tiny_networks_weigh_less_than_three_megabytes():
+    assert 4 * max(SPECS[name].params for name in ("videomae_tiny", "vit_c_tiny")) < 3_000_000
     model = build("videomae_tiny").eval()
     with torch.no_grad():
         assert model(torch.randn(2, 3, 8, 64, 64)).shape == (2, 9)

@@ -162,17 +162,17 @@ _CONV_RNNS = tuple(
 _TINY = tuple(
     _spec(
         name,
-        "conv_rnn:conv_rnn",
+        "causal_rnn:causal_rnn",
         params,
-        f"A small network of {what} that convolve, for questions about motion in live video, at home on a CPU.",
+        f"A few convolutions that look back, then {what}: for questions about motion in live video, at home on a CPU.",
         paper,
-        kwargs={"cell": cell, "widths": widths, "look_back": 2, "dropout": 0.1, "num_classes": 9},
+        kwargs={"cell": cell, "widths": widths},
         num_classes=9,
         preprocessing=_TINY_PROTOCOL,
     )
     for name, cell, widths, params, paper, what in (
-        ("convgru_tiny", "gru", (16, 32, 64, 64), 563_065, CONV_GRU, "GRUs"),
-        ("convlstm_tiny", "lstm", (16, 32, 48, 64), 585_689, CONV_LSTM, "LSTMs"),
+        ("convgru_tiny", "gru", (16, 32, 64, 96), 632_617, CONV_GRU, "a GRU that convolves"),
+        ("convlstm_tiny", "lstm", (16, 32, 64, 80), 576_537, CONV_LSTM, "an LSTM that convolves"),
     )
 )
 

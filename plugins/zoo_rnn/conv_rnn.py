@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import SpecError
@@ -60,28 +59,26 @@ class Level(Remembers):
         return unroll(self.cell, per_frame(self.down, x), state)
 
 
-class Stem(Remembers):
-    """A convolution that halves the picture, of every frame together with `look_back` frames before it."""
+class Stem(nn.Sequential):
+    """A convolution that halves the picture, of every frame alone."""
 
-    def __init__(self, out: int, look_back: int) -> None:
+    def __init__(self, out: int) -> None:
         super().__init__()
-        self.look_back = look_back
-        self.conv = nn.Conv3d(3, out, (look_back + 1, 5, 5), (1, 2, 2), (0, 2, 2), bias=False)
+        self.conv = nn.Conv3d(3, out, (1, 5, 5), (1, 2, 2), (0, 2, 2), bias=False)
         self.norm = nn.BatchNorm3d(out)
+        self.relu = nn.ReLU()
 
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
         return halved(size)
 
-    def init_state(self, batch: int, size: tuple[int, int] | None = None) -> State:
-        like = self.conv.weight
-        return {"past": like.new_zeros(batch, 3, self.look_back, *(size or (1, 1)))} if self.look_back else {}
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        if self.look_back:
-            past = state["past"].to(x.dtype).expand(-1, -1, -1, *x.shape[3:])
-            x = torch.cat([past, x], 2)
-            state = {"past": x[:, :, -self.look_back :].clone()}
-        return F.relu(self.norm(self.conv(x))), state
+def cell_of(name: str, channels: int, hidden: int, kernel: int, *, peepholes: bool = False, norm: bool = False) -> Cell:
+    """A recurrent convolution by its name, "lstm" or "gru"."""
+    if name not in ("lstm", "gru") or (name == "gru" and peepholes):
+        raise SpecError(f"cell={name!r} with peepholes={peepholes!r}", hint='"lstm", or "gru", which has no peepholes')
+    if name == "lstm":
+        return ConvLSTM(channels, hidden, kernel, peepholes=(1, 1) if peepholes else None, norm=norm)
+    return ConvGRU(channels, hidden, kernel, norm=norm)
 
 
 def conv_rnn(
@@ -89,7 +86,6 @@ def conv_rnn(
     cell: str,
     widths: Sequence[int],
     kernel: int = 3,
-    look_back: int = 0,
     peepholes: bool = False,
     norm: bool = False,
     pool: str = "last",
@@ -98,20 +94,13 @@ def conv_rnn(
 ) -> RecurrentNet:
     """cell: "lstm" or "gru". widths: of the stem, then of each level. kernel: of the recurrent convolutions.
 
-    look_back: frames before its own that the stem sees, so that a small motion is a pattern from the start.
     peepholes: of an LSTM, one weight per channel. norm: layer norm of the gates. pool: "last" or "mean" over time.
     """
-    if cell not in ("lstm", "gru") or (cell == "gru" and peepholes):
-        raise SpecError(f"cell={cell!r} with peepholes={peepholes!r}", hint='"lstm", or "gru", which has no peepholes')
     stem, *levels = widths
-    stages: dict[str, nn.Module] = {"stem": Stem(stem, look_back)}  # [B, 3, T, H, W] -> [B, stem, T, H/2, W/2]
+    stages: dict[str, nn.Module] = {"stem": Stem(stem)}  # [B, 3, T, H, W] -> [B, stem, T, H/2, W/2]
     channels = stem
     for i, width in enumerate(levels, 1):  # [B, width, T, H/2^(i+1), W/2^(i+1)]
-        recurrent = (
-            ConvLSTM(width, width, kernel, peepholes=(1, 1) if peepholes else None, norm=norm)
-            if cell == "lstm"
-            else ConvGRU(width, width, kernel, norm=norm)
-        )
+        recurrent = cell_of(cell, width, width, kernel, peepholes=peepholes, norm=norm)
         stages[f"level{i}"] = Level(channels, 3, recurrent)
         channels = width
     return RecurrentNet(stages, channels, pool=pool, num_classes=num_classes, dropout=dropout)

@@ -65,26 +65,33 @@ _TINY = tuple(
         name=name,
         builder="zoo_timm.video:frame_model",
         family="timm",
-        kwargs={"arch": arch, "num_classes": 9, "drop_rate": 0.1, **options},
+        kwargs={"arch": arch, "num_classes": 9, "drop_rate": 0.1, "least": 32, **options},
         num_classes=9,
         params=params,
         preprocessing=zoo.Preprocessing(
             num_frames=8, fps=8, sampler="consecutive", resize=(64, 64), clips=5, mean=(0.45,) * 3, std=(0.25,) * 3
         ),
-        geometry=zoo.Geometry(min_size=32),
+        geometry=zoo.Geometry(min_size=32, frames_multiple=options.get("stack", 1)),
         description=f"{about}, for questions about motion, at home on a CPU.",
-        paper=f"https://arxiv.org/abs/{paper}",
+        paper=paper,
         license="Apache-2.0",
     )
     for name, arch, options, params, about, paper in (
-        ("tsm_tiny", "mobilenetv2_035", {"shift": True}, 407_657, "TSM on the narrowest MobileNetV2", "1811.08383"),
         (
-            "inflated_tiny",
+            "stacked_tiny",
             "test_resnet",
-            {"inflate": 3},
-            1_033_369,
-            "timm's smallest ResNet, whose convolutions look at three frames each",
-            "1705.07750",
+            {"stack": 8},
+            376_585,
+            "timm's smallest ResNet, to which eight frames are the channels of one picture",
+            "https://cs.stanford.edu/people/karpathy/deepvideo/",
+        ),
+        (
+            "tsm_tiny",
+            "mobilenetv2_035",
+            {"shift": True},
+            407_657,
+            "TSM on the narrowest MobileNetV2",
+            "https://arxiv.org/abs/1811.08383",
         ),
     )
 )

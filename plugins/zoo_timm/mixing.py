@@ -1,10 +1,13 @@
-"""Two ways in which the frames of a clip meet inside an image network.
+"""Three ways in which the frames of a clip meet inside an image network.
 
 Temporal shift: Lin et al., "TSM: Temporal Shift Module for Efficient Video Understanding",
 https://arxiv.org/abs/1811.08383, as in https://github.com/mit-han-lab/temporal-shift-module (`ops/temporal_shift.py`).
 Inflation: Carreira and Zisserman, "Quo Vadis, Action Recognition?", https://arxiv.org/abs/1705.07750.
+Stacking, "early fusion": Karpathy et al., "Large-scale Video Classification with Convolutional Neural Networks",
+https://cs.stanford.edu/people/karpathy/deepvideo/
 
-Both replace the class of a convolution that is there already, so that names of parameters stay timm's.
+The first two replace the class of a convolution that is there already, so that names of parameters stay timm's; the
+third needs nothing but more channels, which timm gives its networks itself.
 """
 
 from __future__ import annotations
@@ -123,6 +126,17 @@ def inflate(network: nn.Module, arch: str, length: int = 3) -> ClipLength:
             conv.weight = nn.Parameter(inflated(conv.weight.detach(), length))
             conv.__class__, conv.clip = InflatedConv2d, clip
     return clip
+
+
+def stacked(clip: Tensor, length: int) -> Tensor:
+    """Each `length` frames in a row as one of more channels, `[B, C, T, h, w]` to `[B, length * C, T / length, h, w]`.
+
+    Frame by frame, as timm repeats the weights of an image's three channels: on a clip of equal frames a network with
+    image weights says what it says of one frame.
+    """
+    if length == 1:
+        return clip
+    return clip.unflatten(2, (-1, length)).permute(0, 3, 1, 2, 4, 5).flatten(1, 2)
 
 
 def inflated(weight: Tensor, length: int) -> Tensor:

@@ -26,6 +26,7 @@ RULES = {
     "temporal_options": (lambda value: isinstance(value, Mapping), 'of the head over time, such as {"hidden": 256}'),
     "shift": (lambda value: isinstance(value, bool), "True or False"),
     "inflate": (lambda value: value == 0 or (is_count(value) and value % 2 == 1), "an odd number of frames, such as 3"),
+    "stack": (is_count, "a number of frames of at least 1"),
     "img_size": (is_side, "a number of pixels, or (height, width)"),
     "in_chans": (is_count, "a number of channels of at least 1"),
     "frame_chunk": (is_count, "a number of frames of at least 1"),

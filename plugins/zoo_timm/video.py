@@ -35,6 +35,7 @@ class FrameModel(zoo.VideoModel):
         width: int,
         arch: str,
         clip: mixing.ClipLength | None = None,
+        stack: int = 1,
         frame_chunk: int | None = None,
         freeze_bn: bool = False,
         dropout: float = 0.0,
@@ -44,7 +45,7 @@ class FrameModel(zoo.VideoModel):
         self.arch, self.tag = arch, ""
         self.image_options: dict[str, Any] = {}
         self.backbone, self.temporal = backbone, head
-        self.clip, self.frame_chunk = clip, frame_chunk
+        self.clip, self.stack, self.frame_chunk = clip, stack, frame_chunk
         self.first_run = FirstRun()
         self.num_features = width
         self.dropout = nn.Dropout(dropout)
@@ -60,7 +61,8 @@ class FrameModel(zoo.VideoModel):
         return {"backbone": self.backbone, "temporal": self.temporal}
 
     def forward_features(self, clip: Tensor) -> Tensor:
-        """timm's own features of every frame, `[B, T, D]`."""
+        """timm's own features of every frame, `[B, T, D]`; of every stack of frames, `[B, T / stack, D]`."""
+        clip = mixing.stacked(clip, self.stack)
         rows = [images.pooled(self._run_images(self.backbone, frames)) for frames in self._chunks(clip)]
         features = rows[0] if len(rows) == 1 else torch.cat(rows)
         return features.unflatten(0, (clip.shape[0], clip.shape[2]))
@@ -80,6 +82,7 @@ class FrameModel(zoo.VideoModel):
         """Maps `[B, C, T, H', W']` of timm's own `forward_intermediates`, whose `indices` these are."""
         if not hasattr(self.backbone, "forward_intermediates"):
             raise SpecError(f"timm's {self.arch} gives no intermediate maps", hint="use forward_features")
+        clip = mixing.stacked(clip, self.stack)
         if not isinstance(indices, int) and indices is not None and not len(indices):
             return []
 
@@ -197,6 +200,7 @@ def frame_model(
     temporal_options: Mapping[str, Any] | None = None,
     shift: bool = False,
     inflate: int = 0,
+    stack: int = 1,
     img_size: int | Sequence[int] | None = None,
     in_chans: int = 3,
     frame_chunk: int | None = None,
@@ -210,7 +214,8 @@ def frame_model(
 
     tag: of timm's weights, which may differ in size from each other. temporal: the head over time, a name in
     `zoo_timm.heads.HEADS`; temporal_options: of the head, such as {"hidden": 256}.
-    shift: temporal shift in the residual blocks. inflate: frames that convolutions look at, 0 for none.
+    shift: temporal shift in the residual blocks. inflate: frames that convolutions look at, 0 for none. stack: frames
+    that are one picture, side by side in its channels; a clip has a multiple of them.
     img_size: pixels, for architectures that are built for one size. in_chans: channels of a frame.
     frame_chunk: frames through the network at once in evaluation; None chooses by their size. freeze_bn: batch norms
     keep statistics and weights. drop_rate: before the classifier. drop_path_rate: of timm's blocks.
@@ -221,6 +226,7 @@ def frame_model(
         temporal_options=temporal_options,
         shift=shift,
         inflate=inflate,
+        stack=stack,
         img_size=img_size,
         in_chans=in_chans,
         frame_chunk=frame_chunk,
@@ -231,15 +237,16 @@ def frame_model(
     if shift and inflate:
         raise SpecError("shift and inflate together", hint="choose one")
     size = tuple(img_size) if isinstance(img_size, Sequence) else img_size
-    of_timm = {"img_size": size, "in_chans": in_chans, "drop_path_rate": drop_path_rate}
-    if in_chans == 3:
+    channels = stack * in_chans
+    of_timm = {"img_size": size, "in_chans": channels, "drop_path_rate": drop_path_rate}
+    if channels == 3:
         del of_timm["in_chans"]
     stated = images.config(arch, tag)
     network = images.without_classifier(images.image_network(arch, tag, **of_timm))
     made_for = images.input_size(stated, size)
-    if size is not None and (said := images.refusal(network, in_chans, made_for)):
+    if size is not None and (said := images.refusal(network, channels, made_for)):
         raise SpecError(f"timm's {arch} cannot be built with img_size={img_size!r}: {said}", hint=images.advice(stated))
-    width = images.probed_width(network, in_chans, made_for)
+    width = images.probed_width(network, channels, made_for)
     clip = mixing.add_shift(network, arch) if shift else mixing.inflate(network, arch, inflate) if inflate else None
     model = FrameModel(
         network,
@@ -247,14 +254,15 @@ def frame_model(
         width=width,
         arch=arch,
         clip=clip,
+        stack=stack,
         frame_chunk=frame_chunk,
         freeze_bn=freeze_bn,
         dropout=drop_rate,
         num_classes=num_classes,
     )
     model.tag, model.image_options = tag, {"options": of_timm, "size": made_for, "inflate": inflate}
+    sides: dict[str, Any] = {"min_size": least, "size_multiple": multiple}
     if size is not None or (stated and stated.fixed_input_size):
-        model.geometry = zoo.Geometry(channels=in_chans, size=made_for)
-    else:
-        model.geometry = zoo.Geometry(channels=in_chans, min_size=least, size_multiple=multiple)
+        sides = {"size": made_for}
+    model.geometry = zoo.Geometry(channels=in_chans, frames_multiple=stack, **sides)
     return model

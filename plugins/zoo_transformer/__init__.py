@@ -83,6 +83,21 @@ _VIDEOMAES = (
     ),
 )
 
+# --- ViT_C ------------------------------------------------------------------------------------------------------------
+
+_VIT_C = _network(
+    "vit_c_tiny",
+    "vit_c",
+    "ViTC",
+    445_801,
+    "A very small transformer whose patches a few convolutions make, for questions about motion, at home on a CPU.",
+    {},
+    num_classes=9,
+    paper="https://arxiv.org/abs/2106.14881",
+    preprocessing=_CAMERA,
+    geometry=zoo.Geometry(frames=8, size=(64, 64)),
+)
+
 # --- TimeSformer, ViViT -----------------------------------------------------------------------------------------------
 
 
@@ -238,4 +253,4 @@ _TORCHVISION = (
 @zoo.hookimpl
 def zoo_models() -> Iterable[zoo.ModelSpec]:
     """The architectures of this family."""
-    return (*_VIDEOMAES, *_TIMESFORMERS, _VIVIT, *_VJEPA2S, *_HIERAS, *_TORCHVISION)
+    return (*_VIDEOMAES, _VIT_C, *_TIMESFORMERS, _VIVIT, *_VJEPA2S, *_HIERAS, *_TORCHVISION)

@@ -208,7 +208,7 @@ def _pinned(weights: Weights) -> str:
 
 def _limits(spec: ModelSpec, weights: Weights | None, repo: str | None) -> Iterator[str]:
     yield (
-        "GFLOPs are thousand millions of multiply-adds in convolutions, matrix products and attention, as papers count "
+        "GFLOPs are billions (10^9) of multiply-adds in convolutions, matrix products and attention, as papers count "
         "them; norms, activations and pooling are left out. In operations it is twice as much."
     )
     if weights is None:
