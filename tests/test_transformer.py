@@ -28,7 +28,7 @@ from zoo_transformer.hiera import from_windows, halve, to_windows
 from zoo_transformer.layers import PatchEmbed, attend
 from zoo_transformer.swin3d import Swin3D
 from zoo_transformer.videomae import sine_table
-from zoo_transformer.vit_c import Level, ViTC
+from zoo_transformer.vit_c import ViTC
 from zoo_transformer.vjepa2 import Rotary
 
 SPECS = {spec.name: spec for spec in zoo_transformer.zoo_models()}
@@ -184,8 +184,13 @@ def test_the_places_of_vjepa2_do_not_depend_on_the_table_that_was_made_beforehan
     assert torch.equal(wanted[..., 12:], qk[..., 12:])  # what three thirds leave over
 
 
+def small_vit_c() -> ViTC:
+    sizes = {"widths": (4, 8, 24), "strides": (2, 1, 2), "tube": 2, "hidden": 40, "num_frames": 6, "image_size": 16}
+    return perturb(ViTC(depth=1, **sizes)).eval().double()
+
+
 def test_a_layer_of_vit_c_is_torchs_encoder_layer():
-    ours = perturb(ViTC(depth=1, widths=(4, 8, 24), hidden=40, num_frames=2, image_size=16)).eval().double()
+    ours = small_vit_c()
     theirs = nn.TransformerEncoderLayer(24, 4, 40, 0.0, "gelu", batch_first=True, norm_first=True, layer_norm_eps=1e-6)
     theirs = theirs.eval().double()
     names = {"attn.qkv.": "self_attn.in_proj_", "attn.proj.": "self_attn.out_proj.", "mlp.fc": "linear"}
@@ -195,23 +200,21 @@ def test_a_layer_of_vit_c_is_torchs_encoder_layer():
             name = name.replace(of_ours, of_theirs)
         state[name] = tensor
     theirs.load_state_dict(state)
-    clip = torch.randn(2, 3, 2, 16, 16, dtype=torch.float64)
-    tokens = ours.tokens(clip)
+    clip = torch.randn(2, 3, 6, 16, 16, dtype=torch.float64)
     with torch.no_grad():
-        wanted = ours.head(ours.norm(theirs(tokens.flatten(1, 3))).mean(1))
-        assert_close(ours(clip), wanted, 1e-12)
-        assert (theirs(tokens.flatten(1, 3)) - tokens.flatten(1, 3)).abs().mean() > 1e-2
+        tokens = ours.tokens(clip).flatten(1, 3)
+        seen = theirs(tokens)
+        assert_close(ours(clip), ours.head(ours.norm(seen).mean(1)), 1e-12)
+        assert (seen - tokens).abs().mean() > 1e-2
 
 
-def test_a_level_of_vit_c_is_torchvisions_factorised_convolution_with_a_shortcut():
-    ours = perturb(Level(5, 7, 3)).eval().double()
-    theirs = video.resnet.Conv2Plus1D(5, 7, 7).eval().double()
-    state = {"0.weight": ours.space.weight, "3.weight": ours.time.weight}
-    theirs.load_state_dict(state | {f"1.{name}": tensor for name, tensor in ours.space_norm.state_dict().items()})
-    maps = torch.randn(2, 5, 4, 6, 8, dtype=torch.float64)
+def test_the_first_layer_of_vit_c_is_a_convolution_over_tubes():
+    ours, clip = small_vit_c().tokens, torch.randn(2, 3, 6, 16, 16, dtype=torch.float64)
+    first, *rest = ours.convs
     with torch.no_grad():
-        strided = theirs(maps)[..., ::2, ::2]
-        assert_close(ours(maps), F.relu(ours.time_norm(strided) + ours.shortcut(maps)), 1e-12)
+        maps = F.conv3d(clip, first.weight.unflatten(1, (3, 2)), None, (2, 2, 2), (0, 2, 2))
+        frames = torch.stack([nn.Sequential(*rest)(frame) for frame in maps.unbind(2)], 2)
+        assert_close(ours(clip), frames.movedim(1, -1) + ours.place, 1e-12)
 
 
 def test_windows_are_attended_in_four_dimensions(monkeypatch):

@@ -89,7 +89,7 @@ _VIT_C = _network(
     "vit_c_tiny",
     "vit_c",
     "ViTC",
-    445_801,
+    492_105,
     "A very small transformer whose patches a few convolutions make, for questions about motion, at home on a CPU.",
     {},
     num_classes=9,

@@ -1,74 +1,66 @@
 """ViT_C for video: a small transformer whose patches are made by a few convolutions, so that it learns from scratch.
 
 Xiao et al., "Early Convolutions Help Transformers See Better", https://arxiv.org/abs/2106.14881
-Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognition", https://arxiv.org/abs/1711.11248
 
-The paper replaces the one layer that makes patches by convolutions of stride two. Here each of these is followed by one
-over time: what moves is seen between neighbouring pixels, and a token says how its part of the picture moves. Positions
-are learned for one clip size and nothing stretches them: others raise.
+As there, convolutions of stride two and a last one of one pixel take the place of the layer that makes patches. The
+first of them sees all frames of a tube at once, as that layer does in ViViT, so that it answers to how things move.
+Positions are learned for one clip size and nothing stretches them: others raise.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.parameter import Parameter
 
 import zoo
-from zoo_transformer.layers import Block, GridModel, initialise, new_head
+from zoo_transformer.layers import Block, GridModel
 
 EPS = 1e-6
 
 
-class Level(nn.Module):
-    """A convolution that halves the picture, one over three frames, and a strided shortcut."""
-
-    def __init__(self, channels: int, out: int, kernel: int) -> None:
-        super().__init__()
-        self.space = nn.Conv3d(channels, out, (1, kernel, kernel), (1, 2, 2), (0, kernel // 2, kernel // 2), bias=False)
-        self.space_norm = nn.BatchNorm3d(out)
-        self.time = nn.Conv3d(out, out, (3, 1, 1), 1, (1, 0, 0), bias=False)
-        self.time_norm = nn.BatchNorm3d(out)
-        self.shortcut = nn.Sequential(nn.Conv3d(channels, out, 1, (1, 2, 2), bias=False), nn.BatchNorm3d(out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = F.relu(self.space_norm(self.space(x)))
-        return F.relu(self.time_norm(self.time(maps)) + self.shortcut(x))
-
-
 class Tokens(nn.Module):
-    """Levels, and where each token is: `[B, 3, T, H, W]` to `[B, T, H', W', D]`."""
+    """Convolutions, and where each token is: `[B, 3, T, H, W]` to `[B, T / tube, H', W', D]`."""
 
-    def __init__(self, widths: Sequence[int], grid: tuple[int, int, int]) -> None:
+    def __init__(self, widths: Sequence[int], strides: Sequence[int], tube: int, grid: tuple[int, int, int]) -> None:
         super().__init__()
-        channels = [3, *widths]
-        self.levels = nn.Sequential(
-            *(Level(a, b, 3 if i else 5) for i, (a, b) in enumerate(zip(channels, widths, strict=False)))
-        )
-        self.place = Parameter(nn.init.normal_(Tensor(*grid, widths[-1]), std=0.02))
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
+        self.tube = tube
+        layers: list[nn.Module] = []
+        channels = 3 * tube
+        for i, (width, stride) in enumerate(zip(widths, strides, strict=True)):
+            kernel = 3 if i else 5
+            conv = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)
+            layers += [conv, nn.BatchNorm2d(width), nn.ReLU()]
+            channels = width
+        self.convs = nn.Sequential(*layers, nn.Conv2d(channels, channels, 1))
+        self.place = nn.Parameter(nn.init.normal_(torch.empty(*grid, channels), std=0.02))
+        for module in self.convs:
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, clip: Tensor) -> Tensor:
-        tokens: Tensor = self.levels(clip).movedim(1, -1) + self.place
+        tubes = clip.unflatten(2, (-1, self.tube)).transpose(1, 2)  # [B, T', 3, tube, H, W]
+        maps = self.convs(tubes.flatten(2, 3).flatten(0, 1))  # [B * T', D, H', W']
+        tokens: Tensor = maps.unflatten(0, tubes.shape[:2]).movedim(2, -1) + self.place
         return tokens
 
 
 class ViTC(GridModel):
     """The network; the head sees the normed mean of the tokens.
 
-    widths: channels of the levels, each half the size of the one before; the last is that of the tokens. depth, heads,
-    hidden: of the transformer.
+    widths, strides: of the convolutions; the last width is that of the tokens. tube: frames that the first convolution
+    sees at once. depth, heads, hidden: of the transformer.
     """
 
     def __init__(
         self,
         *,
         num_classes: int = 9,
-        widths: Sequence[int] = (16, 32, 64, 96),
+        widths: Sequence[int] = (32, 64, 96, 96),
+        strides: Sequence[int] = (2, 2, 2, 1),
+        tube: int = 8,
         depth: int = 4,
         heads: int = 4,
         hidden: int = 192,
@@ -76,27 +68,32 @@ class ViTC(GridModel):
         image_size: int = 64,
     ) -> None:
         super().__init__()
-        stride = 2 ** len(widths)
-        if image_size % stride or widths[-1] % heads:
-            raise ValueError(f"image_size={image_size} has to be a multiple of {stride}, {widths[-1]} of heads={heads}")
+        stride, dim = math.prod(strides), widths[-1]
+        if image_size % stride or num_frames % tube or dim % heads or len(widths) != len(strides):
+            raise ValueError(
+                f"image_size={image_size} has to be a multiple of {stride}, num_frames={num_frames} of tube={tube}, "
+                f"{dim} channels of heads={heads}, and there are as many widths as strides"
+            )
         self.geometry = zoo.Geometry(frames=num_frames, size=(image_size, image_size))
-        self.num_features = dim = widths[-1]
-        self.num_classes = num_classes
+        self.tokens = Tokens(widths, strides, tube, (num_frames // tube, image_size // stride, image_size // stride))
         self.blocks = nn.ModuleList(Block(dim, heads, hidden, eps=EPS) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=EPS)
-        self.head: nn.Module = new_head(self, dim, num_classes)
-        initialise(self)
-        self.tokens = Tokens(widths, (num_frames, image_size // stride, image_size // stride))
+        self.num_features = dim
+        # Linear layers stay as torch begins them: deviations of 0.02 suit a thousand channels, not a hundred.
+        self.reset_classifier(num_classes)
 
     def stages(self) -> dict[str, nn.Module]:
         blocks = {f"block{i}": block for i, block in enumerate(self.blocks, 1)}
         return {"tokens": self.tokens, **blocks, "norm": self.norm}
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """features: maps `[B, D, T, H', W']`."""
+        """features: maps `[B, D, T', H', W']`."""
         pooled = features.mean((2, 3, 4))
         return pooled if pre_logits else self.head(pooled)  # type: ignore[no-any-return]
 
     def reset_classifier(self, num_classes: int) -> None:
         self.num_classes = num_classes
-        self.head = new_head(self, self.num_features, num_classes)
+        like = self.norm.weight
+        self.head: nn.Module = nn.Identity()
+        if num_classes:
+            self.head = nn.Linear(self.num_features, num_classes, device=like.device, dtype=like.dtype)
