@@ -1,8 +1,8 @@
 """Put camera-motion weights that were trained here, with what was measured of them, into the plugin of their network.
 
-    python tools/ship.py stacked_tiny runs/stacked/model   # the file, then its stanza
+    python tools/ship.py stacked_tiny runs/stacked/model     # the file, then its stanza
     python tools/eval_camera_motion.py /tmp/clips            # measures all weights that ship
-    python tools/ship.py stacked_tiny                       # the stanza again, with those figures
+    python tools/ship.py stacked_tiny                        # the stanza again, with those figures
 
 The folder is a result of zoo train. Its weights become `plugins/PLUGIN/weights/NAME.camera_motion.safetensors`, in half
 precision where they would take more than 3 MB, and `plugins/PLUGIN/camera_motion.py` says all else about them.
