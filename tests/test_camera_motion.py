@@ -14,6 +14,7 @@ import torch
 import zoo
 from zoo import synth
 from zoo.cli.videos import DEFAULT_MODEL
+from zoo.deploy.trace import trace
 from zoo.video import write_video
 
 NAMES = zoo.list_models("*.camera_motion", pretrained=True)
@@ -97,6 +98,17 @@ def test_it_names_the_motion_in_a_file(model: zoo.VideoModel, tmp_path: Path, la
     assert zoo.predict(model, tmp_path / "clip.mp4").top[0].label == label
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if zoo.info(name).streaming])
+def test_live_it_is_right_after_a_second_and_stays_right(name: str) -> None:
+    """Four times as long as any clip it was trained on."""
+    for i, label in enumerate(synth.LABELS):
+        clip = synth.generate(label, seed=700_000 + i, fps=8, duration_s=4.0, size=(64, 64), distract=False)
+        live = zoo.Stream(name, rate=2)
+        said = [answer for k, frame in enumerate(clip.frames) for answer in live.push(frame.numpy(), k / 8)]
+        late = [answer.top[0].label for answer in said if answer.time_s >= 1.0]
+        assert len(late) >= 5 and late.count(label) >= len(late) - 1, (label, late)
+
+
 def test_one_frame_is_not_enough(model: zoo.VideoModel) -> None:
     """Shown a single frame over and over, it says that nothing moves."""
     for i, label in enumerate(("pan_right", "zoom_in", "roll_cw")):
@@ -105,9 +117,11 @@ def test_one_frame_is_not_enough(model: zoo.VideoModel) -> None:
 
 
 def test_exported_it_gives_the_same_logits(model: zoo.VideoModel) -> None:
-    clip = torch.randn(2, 3, 8, 64, 64)
-    exported = torch.export.export(model, (clip,)).module()
-    torch.testing.assert_close(exported(clip), model(clip))
+    graph = trace(model, (3, 8, 64, 64)).module()
+    for batch in (1, 20):
+        clips = torch.randn(batch, 3, 8, 64, 64)
+        with torch.no_grad():
+            torch.testing.assert_close(graph(clips)[0], model(clips))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 1, 8, 8), (2, 3, 5, 40, 72), (1, 3, 16, 64, 64)])

@@ -19,8 +19,8 @@ LEAST = 90.0  # percent of the videos that were held back
 FROM_SCRATCH = {
     "r2plus1d_tiny": {"lr": 3e-3, "steps": 300},
     "convgru_tiny": {"lr": 3e-3, "steps": 400},
-    "videomae_tiny": {"lr": 1e-3, "steps": 500},
-    "tsm_tiny": {"lr": 3e-3, "steps": 400},
+    "vit_c_tiny": {"lr": 2e-3, "steps": 500},
+    "stacked_tiny": {"lr": 3e-3, "steps": 400},
 }
 FROM_WEIGHTS = {name: {"lr": 1e-3, "steps": 40} for name in zoo.list_models("*.camera_motion", pretrained=True)}
 

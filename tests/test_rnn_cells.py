@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.testing import perturb
-from zoo_rnn.causal_rnn import Level, Memory
+from zoo_rnn.causal_rnn import CausalLevel, Memory
 from zoo_rnn.conv_gru import ConvGRU
 from zoo_rnn.conv_lstm import ConvLSTM
 from zoo_rnn.conv_rnn import unroll
@@ -281,7 +281,7 @@ def test_predrnn_is_as_large_as_published():
 
 @pytest.mark.parametrize("look_back", [0, 2, 3])
 def test_a_causal_level_is_torchs_convolution_over_a_clip_that_begins_with_nothing(look_back):
-    level = ready(Level(3, 4, 5, look_back))
+    level = ready(CausalLevel(3, 4, 5, look_back))
     clip = random(2, 3, 6, 8, 10)
     with torch.no_grad():
         maps = level.space_norm(F.conv3d(clip, level.space.weight, None, (1, 2, 2), (0, 2, 2))).relu()

@@ -225,6 +225,9 @@ def test_encoders_that_cannot_be_say_so(tmp_path):
         create(encoder_weights=str(path))
     with pytest.raises(SpecError, match="no peepholes"):
         zoo.build("convgru_small", peepholes=True)
+    for wrong in ({"cell": "rnn"}, {"widths": ()}, {"look_back": -1}, {"kernel": 2}):
+        with pytest.raises(SpecError, match=next(iter(wrong))):
+            zoo.build("convgru_tiny", **wrong)
 
 
 def motions(batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -99,7 +99,7 @@ def test_inflated_networks_say_of_a_still_clip_what_they_say_of_its_frame(arch):
 def test_stacked_frames_are_channels_of_one_picture(arch):
     model = fresh(f"timm/{arch}", num_classes=5, stack=3, img_size=64 if arch == "test_vit" else None)
     network, clip = model.backbone, a_clip(2, 6, 64)
-    assert model.geometry.problem(clip.shape) == "" and "6 frames" not in str(model.geometry)
+    assert model.geometry.problem(clip.shape) == "" and model.geometry.frames_multiple == 3
     pictures = [torch.cat(list(clip[:, :, at : at + 3].unbind(2)), 1) for at in (0, 3)]
     with torch.no_grad():
         wanted = torch.stack([network(picture) for picture in pictures], 1)
@@ -108,6 +108,25 @@ def test_stacked_frames_are_channels_of_one_picture(arch):
         assert model.forward_intermediates(clip, [0])[0].shape[:3:2] == (2, 2)
     with pytest.raises(GeometryError, match="5 frames"):
         model(clip[:, :, :5])
+
+
+def test_the_protocol_has_as_many_frames_as_fit():
+    assert zoo.build("timm/test_resnet", stack=5).preprocessing.num_frames == 10
+    assert zoo.build("timm/test_resnet", stack=4).preprocessing.num_frames == 8
+    assert zoo.build("vit_c_tiny", num_frames=16).preprocessing.num_frames == 16
+
+
+@pytest.mark.parametrize("options", [{"stack": 2}, {"shift": True}, {"temporal": "tcn"}])
+def test_one_graph_is_for_any_number_of_clips(options):
+    """However many pictures go through the network at once."""
+    from zoo.deploy.trace import trace
+
+    model = fresh(num_classes=5, frame_chunk=2, **options)
+    graph = trace(model, (3, 4, 64, 64)).module()
+    for batch in (1, 7):
+        clips = a_clip(batch, 4, 64)
+        with torch.no_grad():
+            assert away(graph(clips)[0], model(clips)) < 1e-5
 
 
 @pytest.mark.parametrize("arch", ["seresnet50", "regnety_002", "efficientnet_b0", "test_vit", "mobilenetv3_small_050"])

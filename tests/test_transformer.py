@@ -21,7 +21,7 @@ from torchvision.models import video
 
 import zoo
 import zoo_transformer
-from zoo.errors import WeightsMismatch
+from zoo.errors import GeometryError, SpecError, WeightsMismatch
 from zoo.testing import perturb
 from zoo_transformer import layouts
 from zoo_transformer.hiera import from_windows, halve, to_windows
@@ -215,6 +215,21 @@ def test_the_first_layer_of_vit_c_is_a_convolution_over_tubes():
         maps = F.conv3d(clip, first.weight.unflatten(1, (3, 2)), None, (2, 2, 2), (0, 2, 2))
         frames = torch.stack([nn.Sequential(*rest)(frame) for frame in maps.unbind(2)], 2)
         assert_close(ours(clip), frames.movedim(1, -1) + ours.place, 1e-12)
+
+
+def test_vit_c_refuses_what_it_has_no_positions_for():
+    ours = small_vit_c()
+    with pytest.raises(GeometryError, match=r"\(3, 4, 4\) tokens, got \(4, 4, 4\)"):
+        ours.forward_features(torch.zeros(1, 3, 8, 16, 16, dtype=torch.float64))
+    for wrong, said in (
+        ({"widths": ()}, "widths"),
+        ({"heads": 5}, "in steps of 5"),
+        ({"tube": 0}, "in steps of 0"),
+        ({"num_frames": 12}, "num_frames"),
+        ({"image_size": 60}, "image_size"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            zoo.build("vit_c_tiny", **wrong)
 
 
 def test_windows_are_attended_in_four_dimensions(monkeypatch):

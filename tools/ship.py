@@ -5,7 +5,9 @@
     python tools/ship.py stacked_tiny                        # the stanza again, with those figures
 
 The folder is a result of zoo train. Its weights become `plugins/PLUGIN/weights/NAME.camera_motion.safetensors`, in half
-precision where they would take more than 3 MB, and `plugins/PLUGIN/camera_motion.py` says all else about them.
+precision where they would take more than 3 MB, and `plugins/PLUGIN/camera_motion.py` says all else about them. Where
+these are the first of a network, its spec in `plugins/PLUGIN/__init__.py` has to be given `camera_motion.WEIGHTS[NAME]`
+by hand before they are measured.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 import zoo
 from zoo.publishing.stanza import as_python
@@ -51,17 +56,19 @@ def plugin_of(name: str) -> str:
 def write_file(name: str, folder: str) -> dict[str, Any]:
     """The weights of a training as they ship; gives what the stanza says of them."""
     model = zoo.create(f"local-dir:{folder}")
+    if model.spec is None or model.spec.full_name != name or model.options:
+        of = f"{model.spec.full_name if model.spec else 'something else'} with options {dict(model.options)}"
+        raise SystemExit(f"{folder} holds {of}, not {name} as it is")
     state = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
     if sum(tensor.nbytes for tensor in state.values()) > LARGEST:
         state = {key: tensor.half() if tensor.dtype == torch.float32 else tensor for key, tensor in state.items()}
     package = plugin_of(name)
     path = PLUGINS / package / "weights" / f"{name}.{TAG}.safetensors"
-    path.parent.mkdir(exist_ok=True)
-    save_file(state, path, {"format": "pt"})
-    path.chmod(0o644)
-    data = path.read_bytes()
+    data = save(state, {"format": "pt"})
     if len(data) > LARGEST:
-        raise SystemExit(f"{path.name} has {len(data):,} bytes, of {LARGEST:,} that may ship")
+        raise SystemExit(f"{path.name} would have {len(data):,} bytes, of {LARGEST:,} that may ship")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
     assert model.weights is not None
     return {
         "source": f"pkg://{package}/weights/{path.name}",
@@ -93,18 +100,17 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", help="of the training's result; without it, those that ship already")
     args = parser.parse_args()
     path = PLUGINS / plugin_of(args.name) / f"{TAG}.py"
-    known = {}
-    for name in zoo.list_models(f"*.{TAG}"):
-        network = name.removesuffix(f".{TAG}")
-        if plugin_of(network) == plugin_of(args.name):
-            known[network] = zoo.info(name).weights[TAG]
+    known: dict[str, zoo.Weights] = runpy.run_path(str(path))["WEIGHTS"] if path.exists() else {}
     if args.folder:
         known[args.name] = zoo.Weights(**write_file(args.name, args.folder))
+    elif args.name not in known:
+        raise SystemExit(f"{path.name} says nothing of {args.name} yet: name the folder of its training")
     stanzas = {
         name: dataclasses.replace(weights, tag="", metrics=metrics_of(name, weights.sha256))
         for name, weights in sorted(known.items())
     }
     path.write_text(f"{HEAD}WEIGHTS = {as_python(stanzas)}\n")
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", path], check=True)
     print(f"{path.relative_to(PLUGINS.parent)}: {', '.join(stanzas)}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -294,9 +295,13 @@ def _adopt(model: VideoModel, weights: Weights, opened: Repository | None = None
 
 
 def _fitting(protocol: Preprocessing | None, model: VideoModel) -> Preprocessing | None:
-    """The protocol with pictures of the one size that the network takes, which an option may have changed."""
-    size = model.geometry.size if model.geometry else None
-    return protocol.for_size(size) if protocol and size else protocol
+    """The protocol with as many frames, of such a size, as the network takes, which an option may have changed."""
+    geometry = model.geometry
+    if protocol is None or geometry is None:
+        return protocol
+    if geometry.size:
+        protocol = protocol.for_size(geometry.size)
+    return replace(protocol, num_frames=geometry.frames_for(protocol.num_frames))
 
 
 def _instantiate(

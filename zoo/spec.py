@@ -161,6 +161,11 @@ class Geometry(Data):
         for name in ("channels", "min_frames", "frames_multiple", "min_size", "size_multiple"):
             self._require(is_count(getattr(self, name)), name, "an int of at least 1")
 
+    def frames_for(self, wanted: int) -> int:
+        """A number of frames that fits: `wanted`, or the next larger one; the only one, where there is no other."""
+        step = self.frames_multiple
+        return self.frames or -(-max(wanted, self.min_frames) // step) * step
+
     def problem(self, shape: tuple[int, ...]) -> str:
         """Why a clip of this shape does not fit, or an empty string."""
         if len(shape) != 5:

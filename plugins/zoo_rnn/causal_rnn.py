@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo_rnn.conv_rnn import Cell, cell_of, halved, unroll
+from zoo.errors import SpecError
+from zoo_rnn.conv_rnn import Cell, blank, cell_of, halved, unroll
 from zoo_rnn.recurrent import RecurrentNet, Remembers, State
 
 
-class Level(Remembers):
+class CausalLevel(Remembers):
     """A convolution that halves the picture, one over each frame and `look_back` before it, and a strided shortcut."""
 
     def __init__(self, channels: int, out: int, kernel: int, look_back: int) -> None:
@@ -58,8 +59,7 @@ class Memory(Remembers):
         self.norm = nn.BatchNorm3d(cell.channels)
 
     def init_state(self, batch: int, size: tuple[int, int] | None = None) -> State:
-        like = self.cell.conv_h.weight
-        return {name: like.new_zeros(batch, self.cell.channels, *(size or (1, 1))) for name in self.cell.PARTS}
+        return blank(self.cell, batch, size)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         maps, state = unroll(self.cell, x, state)
@@ -80,10 +80,13 @@ def causal_rnn(
 
     look_back: frames before its own that each level sees. pool: "last" or "mean" over time.
     """
+    if not widths or look_back < 0 or kernel % 2 == 0:
+        said = f"widths={widths!r:.80}, look_back={look_back!r}, kernel={kernel!r}"
+        raise SpecError(said, hint="at least one width, look_back of 0 or more and an odd kernel")
     stages: dict[str, nn.Module] = {}
     channels = 3
     for i, width in enumerate(widths, 1):  # [B, width, T, H/2^i, W/2^i]
-        stages[f"level{i}"] = Level(channels, width, 5 if i == 1 else 3, look_back)
+        stages[f"level{i}"] = CausalLevel(channels, width, 5 if i == 1 else 3, look_back)
         channels = width
     stages["memory"] = Memory(cell_of(cell, channels, channels, kernel))
     network = RecurrentNet(stages, channels, pool=pool, num_classes=num_classes, dropout=dropout)

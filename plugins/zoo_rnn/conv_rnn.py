@@ -33,6 +33,12 @@ def unroll(cell: Cell, maps: Tensor, state: State) -> tuple[Tensor, State]:
     return torch.stack(outputs, 2), dict(zip(cell.PARTS, past, strict=True))
 
 
+def blank(cell: Cell, batch: int, size: tuple[int, int] | None) -> State:
+    """A cell's state before it has seen anything, of maps of this size; None makes maps of one pixel."""
+    like = cell.conv_h.weight
+    return {name: like.new_zeros(batch, cell.channels, *(size or (1, 1))) for name in cell.PARTS}
+
+
 def halved(size: tuple[int, int]) -> tuple[int, int]:
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
@@ -51,9 +57,7 @@ class Level(Remembers):
         return halved(size)
 
     def init_state(self, batch: int, size: tuple[int, int] | None = None) -> State:
-        h, w = self.size_of(size) if size else (1, 1)
-        like = self.cell.conv_h.weight
-        return {name: like.new_zeros(batch, self.cell.channels, h, w) for name in self.cell.PARTS}
+        return blank(self.cell, batch, self.size_of(size) if size else None)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         return unroll(self.cell, per_frame(self.down, x), state)
@@ -74,8 +78,10 @@ class Stem(nn.Sequential):
 
 def cell_of(name: str, channels: int, hidden: int, kernel: int, *, peepholes: bool = False, norm: bool = False) -> Cell:
     """A recurrent convolution by its name, "lstm" or "gru"."""
-    if name not in ("lstm", "gru") or (name == "gru" and peepholes):
-        raise SpecError(f"cell={name!r} with peepholes={peepholes!r}", hint='"lstm", or "gru", which has no peepholes')
+    if name not in ("lstm", "gru"):
+        raise SpecError(f"cell={name!r}", hint='"lstm" or "gru"')
+    if name == "gru" and peepholes:
+        raise SpecError(f"cell={name!r} with peepholes={peepholes!r}", hint="a GRU has no peepholes")
     if name == "lstm":
         return ConvLSTM(channels, hidden, kernel, peepholes=(1, 1) if peepholes else None, norm=norm)
     return ConvGRU(channels, hidden, kernel, norm=norm)

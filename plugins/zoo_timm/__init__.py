@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import zoo
+from zoo_timm import camera_motion
 
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -75,6 +76,8 @@ _TINY = tuple(
         description=f"{about}, for questions about motion, at home on a CPU.",
         paper=paper,
         license="Apache-2.0",
+        weights={"camera_motion": camera_motion.WEIGHTS[name]} if name in camera_motion.WEIGHTS else {},
+        default_tag="camera_motion" if name in camera_motion.WEIGHTS else None,
     )
     for name, arch, options, params, about, paper in (
         (

@@ -67,7 +67,9 @@ def _read(tensors: Mapping[str, Tensor], model: FrameModel) -> nn.Module:
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         raise WeightsMismatch(
             f"the file is not one of timm's {model.arch}: it {kind} {', '.join(names[:SHOWN])}{more}",
-            hint="is it another variant, or only a part?",
+            hint="leave stack and in_chans away: timm cannot widen its first layer"
+            if "in_chans" in options
+            else "is it another variant, or only a part?",
         )
     return network
 

@@ -128,17 +128,6 @@ def inflate(network: nn.Module, arch: str, length: int = 3) -> ClipLength:
     return clip
 
 
-def stacked(clip: Tensor, length: int) -> Tensor:
-    """Each `length` frames in a row as one of more channels, `[B, C, T, h, w]` to `[B, length * C, T / length, h, w]`.
-
-    Frame by frame, as timm repeats the weights of an image's three channels: on a clip of equal frames a network with
-    image weights says what it says of one frame.
-    """
-    if length == 1:
-        return clip
-    return clip.unflatten(2, (-1, length)).permute(0, 3, 1, 2, 4, 5).flatten(1, 2)
-
-
 def inflated(weight: Tensor, length: int) -> Tensor:
     """`[O, I, h, w]` as `[O, I, length, h, w]` of the same sum."""
     return weight.unsqueeze(2).repeat(1, 1, length, 1, 1) / length

@@ -35,10 +35,12 @@ RULES = {
     "drop_path_rate": (is_fraction, "at least 0 and less than 1"),
 }
 
+OPTIONAL = ("temporal_options", "img_size", "frame_chunk", "drop_path_rate")
+
 
 def check(**options: Any) -> None:
-    """Raise SpecError for an option that is not what its rule says; None is an option that was left away."""
+    """Raise SpecError for an option that is not what its rule says; None, where it is a default, is one left away."""
     for name, value in options.items():
         right, wanted = RULES[name]
-        if value is not None and not right(value):
+        if not right(value) and not (value is None and name in OPTIONAL):
             raise SpecError(f"{name}={value!r:.80}", hint=wanted)

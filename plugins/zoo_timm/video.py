@@ -1,6 +1,6 @@
-"""An image network of timm's on every frame of a clip, and a head over time.
+"""An image network of timm's on every frame of a clip, or on every few of them as one picture, and a head over time.
 
-The frames of a batch of clips are one batch of images, as much of it at a time as fits a bound: a long clip takes
+The pictures of a batch of clips are one batch of images, as much of it at a time as fits a bound: a long clip takes
 little more memory than a short one, and in evaluation mode the result does not depend on the bound.
 """
 
@@ -25,7 +25,11 @@ ELSEWHERE = 40 << 20
 
 
 class FrameModel(zoo.VideoModel):
-    """`backbone` is timm's network without its classifier. `forward_features` gives `[B, T, D]`, one row per frame."""
+    """`backbone` is timm's network without its classifier. `forward_features` gives `[B, T, D]`, one row per picture.
+
+    A picture is a frame, or `stack` frames in a row, side by side in its channels: frame by frame, as timm repeats the
+    weights of three channels, so that with image weights it says of equal frames of three channels what it says of one.
+    """
 
     def __init__(
         self,
@@ -62,10 +66,9 @@ class FrameModel(zoo.VideoModel):
 
     def forward_features(self, clip: Tensor) -> Tensor:
         """timm's own features of every frame, `[B, T, D]`; of every stack of frames, `[B, T / stack, D]`."""
-        clip = mixing.stacked(clip, self.stack)
-        rows = [images.pooled(self._run_images(self.backbone, frames)) for frames in self._chunks(clip)]
+        rows = [images.pooled(self._run_images(self.backbone, pictures)) for pictures in self._chunks(clip)]
         features = rows[0] if len(rows) == 1 else torch.cat(rows)
-        return features.unflatten(0, (clip.shape[0], clip.shape[2]))
+        return features.unflatten(0, (clip.shape[0], clip.shape[2] // self.stack))
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         row = self.temporal(features)
@@ -79,10 +82,9 @@ class FrameModel(zoo.VideoModel):
         self.fc = new
 
     def forward_intermediates(self, clip: Tensor, indices: Sequence[int] | int | None = None) -> list[Tensor]:
-        """Maps `[B, C, T, H', W']` of timm's own `forward_intermediates`, whose `indices` these are."""
+        """Maps `[B, C, T / stack, H', W']` of timm's own `forward_intermediates`, whose `indices` these are."""
         if not hasattr(self.backbone, "forward_intermediates"):
             raise SpecError(f"timm's {self.arch} gives no intermediate maps", hint="use forward_features")
-        clip = mixing.stacked(clip, self.stack)
         if not isinstance(indices, int) and indices is not None and not len(indices):
             return []
 
@@ -96,7 +98,7 @@ class FrameModel(zoo.VideoModel):
             chunks = [self._run_images(maps_of, frames) for frames in self._chunks(clip)]
         except AssertionError as refused:  # frames of a wrong size are a GeometryError already
             raise IndexError(f"timm's {self.arch} with indices={indices!r:.80}: {refused}") from refused
-        shape = clip.shape[0], clip.shape[2]
+        shape = clip.shape[0], clip.shape[2] // self.stack
         return [torch.cat(maps).unflatten(0, shape).transpose(1, 2) for maps in zip(*chunks, strict=True)]
 
     def layer_groups(self) -> dict[str, list[str]]:
@@ -134,40 +136,43 @@ class FrameModel(zoo.VideoModel):
             norm.eval()
         return self
 
-    # --- frames ------------------------------------------------------------------------------------------------------
+    # --- pictures ----------------------------------------------------------------------------------------------------
 
     def _chunks(self, clip: Tensor) -> Iterator[Tensor]:
-        """The frames of `[B, C, T, H, W]` as images `[N, C, H, W]`, in order: views of the clip where that is possible.
+        """The frames of `[B, C, T, H, W]` as pictures `[N, stack * C, H, W]`, in order: views where that is possible.
 
         Layers that mix frames get whole clips only.
         """
-        frames = clip.transpose(1, 2)
-        batch, length = frames.shape[:2]
-        most = self._at_once(frames)
+        pictures = clip.transpose(1, 2).unflatten(1, (-1, self.stack))  # [B, T / stack, stack, C, H, W]
+        batch, length = pictures.shape[:2]
+        most = self._at_once(pictures)
         if self.clip is not None:
             self.clip.frames = length
         if batch * length <= most:
-            yield frames.flatten(0, 1)
+            yield pictures.flatten(0, 1).flatten(1, 2)
         elif self.clip is not None or length <= most:
-            for clips in frames.split(max(1, most // length)):
-                yield clips.flatten(0, 1)
+            for clips in pictures.split(max(1, most // length)):
+                yield clips.flatten(0, 1).flatten(1, 2)
         else:
             parts = -(-length // most)
-            for one in frames:
-                yield from one.split(-(-length // parts))
+            for one in pictures:
+                for part in one.split(-(-length // parts)):
+                    yield part.flatten(1, 2)
 
-    def _at_once(self, frames: Tensor) -> int:
-        """How many frames go through the network together: all, while statistics of the batch are being taken."""
-        batch, length, *frame = frames.shape
+    def _at_once(self, pictures: Tensor) -> int:
+        """How many pictures go through the network together: all, while statistics of the batch are being taken."""
+        batch, length, *picture = pictures.shape
         everything = batch * length
+        if torch.compiler.is_exporting():
+            return everything  # a bound would hold for some numbers of clips only
         if self.backbone.training and any(norm.training for norm in images.batch_norms(self.backbone)):
             return everything
         if self.frame_chunk is not None:
-            return self.frame_chunk
-        if self.training and torch.is_grad_enabled() and self._is_trained(frames):
+            return max(1, self.frame_chunk // self.stack)
+        if self.training and torch.is_grad_enabled() and self._is_trained(pictures):
             return everything  # what backward needs is kept anyway
-        size = math.prod(frame) * frames.element_size()
-        return max(1, AT_ONCE.get(frames.device.type, ELSEWHERE) // size)
+        size = math.prod(picture) * pictures.element_size()
+        return max(1, AT_ONCE.get(pictures.device.type, ELSEWHERE) // size)
 
     def _is_trained(self, frames: Tensor) -> bool:
         return frames.requires_grad or any(parameter.requires_grad for parameter in self.backbone.parameters())

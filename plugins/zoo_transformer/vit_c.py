@@ -2,7 +2,7 @@
 
 Xiao et al., "Early Convolutions Help Transformers See Better", https://arxiv.org/abs/2106.14881
 
-As there, convolutions of stride two and a last one of one pixel take the place of the layer that makes patches. The
+As there, a few strided convolutions and a last one of one pixel take the place of the layer that makes patches. The
 first of them sees all frames of a tube at once, as that layer does in ViViT, so that it answers to how things move.
 Positions are learned for one clip size and nothing stretches them: others raise.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
+from zoo.errors import GeometryError, SpecError
 from zoo_transformer.layers import Block, GridModel
 
 EPS = 1e-6
@@ -43,8 +44,11 @@ class Tokens(nn.Module):
     def forward(self, clip: Tensor) -> Tensor:
         tubes = clip.unflatten(2, (-1, self.tube)).transpose(1, 2)  # [B, T', 3, tube, H, W]
         maps = self.convs(tubes.flatten(2, 3).flatten(0, 1))  # [B * T', D, H', W']
-        tokens: Tensor = maps.unflatten(0, tubes.shape[:2]).movedim(2, -1) + self.place
-        return tokens
+        grid = maps.unflatten(0, tubes.shape[:2]).movedim(2, -1)
+        if grid.shape[1:] != self.place.shape:
+            wanted, got = (tuple(shape[:3]) for shape in (self.place.shape, grid.shape[1:]))
+            raise GeometryError(f"positions for {wanted} tokens, got {got}", hint="a clip of the size it is built for")
+        return grid + self.place
 
 
 class ViTC(GridModel):
@@ -68,12 +72,16 @@ class ViTC(GridModel):
         image_size: int = 64,
     ) -> None:
         super().__init__()
+        if not widths or len(widths) != len(strides) or min(*widths, *strides) < 1:
+            raise SpecError(f"widths={widths!r:.80} and strides={strides!r:.80}", hint="as many of one as of the other")
         stride, dim = math.prod(strides), widths[-1]
-        if image_size % stride or num_frames % tube or dim % heads or len(widths) != len(strides):
-            raise ValueError(
-                f"image_size={image_size} has to be a multiple of {stride}, num_frames={num_frames} of tube={tube}, "
-                f"{dim} channels of heads={heads}, and there are as many widths as strides"
-            )
+        for name, value, step in (
+            ("image_size", image_size, stride),
+            ("num_frames", num_frames, tube),
+            ("the last of widths", dim, heads),
+        ):
+            if step < 1 or value < 1 or value % step:
+                raise SpecError(f"{name}={value} in steps of {step}", hint="a whole multiple")
         self.geometry = zoo.Geometry(frames=num_frames, size=(image_size, image_size))
         self.tokens = Tokens(widths, strides, tube, (num_frames // tube, image_size // stride, image_size // stride))
         self.blocks = nn.ModuleList(Block(dim, heads, hidden, eps=EPS) for _ in range(depth))
