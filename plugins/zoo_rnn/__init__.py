@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import zoo
+from zoo_rnn import camera_motion
 
 LRCN = "https://arxiv.org/abs/1411.4389"
 CONV_LSTM = "https://arxiv.org/abs/1506.04214"
@@ -169,6 +170,8 @@ _TINY = tuple(
         kwargs={"cell": cell, "widths": widths},
         num_classes=9,
         preprocessing=_TINY_PROTOCOL,
+        weights={"camera_motion": camera_motion.WEIGHTS[name]} if name in camera_motion.WEIGHTS else {},
+        default_tag="camera_motion" if name in camera_motion.WEIGHTS else None,
     )
     for name, cell, widths, params, paper, what in (
         ("convgru_tiny", "gru", (16, 32, 64, 96), 632_617, CONV_GRU, "a GRU that convolves"),
