@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import zoo
+from zoo_transformer import camera_motion
 from zoo_transformer import checkpoints as c
 
 _LAYOUTS = "zoo_transformer.layouts"
@@ -91,7 +92,7 @@ _VIT_C = _network(
     "ViTC",
     492_105,
     "A very small transformer whose patches a few convolutions make, for questions about motion, at home on a CPU.",
-    {},
+    {"camera_motion": camera_motion.WEIGHTS["vit_c_tiny"]},
     num_classes=9,
     paper="https://arxiv.org/abs/2106.14881",
     preprocessing=_CAMERA,
