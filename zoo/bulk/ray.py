@@ -262,6 +262,13 @@ def _stream(
     return stream
 
 
+def _reason(error: BaseException) -> str:
+    """What went wrong in an actor: zoo's own error among the traces and the advice that Ray puts around it, if any."""
+    lines = str(error).strip().splitlines() or [repr(error)]
+    ours = [line for line in lines if line.startswith("zoo.errors.")]
+    return (ours or lines)[-1][:300]
+
+
 def _waiting(job: Any, results: queue.Queue[Any], work: Work) -> Generator[Counter[str], None, Any]:
     """What `job` gives, run in a thread; meanwhile what comes. Raises BatchError."""
     ended: list[Any] = []
@@ -282,6 +289,5 @@ def _waiting(job: Any, results: queue.Queue[Any], work: Work) -> Generator[Count
             work.token[0].unlink(missing_ok=True)  # the actors see it, and give what they have
         yield Counter[str]()
     if isinstance(ended[0], BaseException):
-        said = str(ended[0]).strip().rpartition("\n")[2][:300]
-        raise BatchError(f"Ray gave up: {said}", hint=KEPT) from ended[0]
+        raise BatchError(f"Ray gave up: {_reason(ended[0])}", hint=KEPT) from ended[0]
     return ended[0]
