@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -66,7 +67,8 @@ class CompiledModel(VideoModel):
 
     def _call(self, name: str, clip: Tensor) -> Tensor:
         if name not in self._compiled:
-            self._compiled[name] = torch.compile(getattr(self.network, name), fullgraph=True, backend=self._backend)
+            method = _with_code_of_its_own(getattr(self.network, name))
+            self._compiled[name] = torch.compile(method, fullgraph=True, backend=self._backend)
         from torch._inductor import config as inductor  # takes a second, which only who compiles should wait
 
         try:
@@ -100,3 +102,12 @@ class CompiledModel(VideoModel):
     def _apply(self, function: Any, recurse: bool = True) -> Any:
         self._compiled = {}  # what was compiled is of the weights as they were
         return super()._apply(function, recurse)  # type: ignore[no-untyped-call]
+
+
+def _with_code_of_its_own(method: Any) -> Any:
+    """The same method. torch keeps what it compiles by code, only so much for each, and networks share their code."""
+    function = method.__func__
+    code, name = function.__code__.replace(), function.__name__
+    copied = FunctionType(code, function.__globals__, name, function.__defaults__, function.__closure__)
+    copied.__kwdefaults__ = function.__kwdefaults__
+    return MethodType(copied, method.__self__)
