@@ -70,7 +70,7 @@ def test_the_hub_understands_the_card(tool, name):
     assert (read.data.library_name, spec.family in read.data.tags) == ("video-zoo", True)
     encoder = weights.num_classes == 0
     assert read.data.pipeline_tag == ("feature-extraction" if encoder else "video-classification")
-    others = {"ece": "ece", "cpu_ms": "cpu-ms", "speedup": "speedup"}
+    others = {"ece": "ece", "cpu_ms": "cpu-ms", "speedup": "speedup", "confidence": "confidence"}
     stated = [
         (m.dataset, m.value, m.split or None, m.url or None, others.get(m.name, "accuracy")) for m in weights.metrics
     ]

@@ -364,10 +364,10 @@ def test_a_compiled_model_is_the_same_and_frozen(videos):
 
 
 @pytest.mark.slow
-def test_compiled_models_do_not_use_up_what_torch_keeps_for_each_other(videos, monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
-    for name in ("stacked_tiny.camera_motion", "vit_c_tiny.camera_motion"):
-        assert zoo.optimize(zoo.create(name), "compile", videos=videos).comparison.agreement == 1
+def test_compiled_models_do_not_use_up_what_torch_keeps_for_each_other(videos):
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for name in ("stacked_tiny.camera_motion", "vit_c_tiny.camera_motion"):
+            assert zoo.optimize(zoo.create(name), "compile", videos=videos).comparison.agreement == 1
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from zoo.data import check, read_listing, split
 from zoo.errors import DataError
 from zoo.synth import scene
 from zoo.synth.camera import FLOW, MOVES, view_points
+from zoo.synth.fixed import FixedFootage
 from zoo.synth.mixed import MixedFootage
 from zoo.train.augment import recipe_of
 from zoo.train.clips import Clips, loader
@@ -120,3 +121,18 @@ def test_one_and_two_motions_can_be_learned_together():
     assert [sample.label for sample in mixed] == list(MOVES)
     assert {type(sample.open()) for sample in mixed} == {MixedFootage}
     assert check(listing, listing.samples, mixed[:2]).unreadable == {}
+
+
+def test_large_things_move_before_a_camera_that_stays():
+    """Parts of the picture stay as they are, and a part changes as under no drift that is still static."""
+    one, two = read_listing("synth:fixed_camera:30"), read_listing("synth:camera_motion:9+fixed_camera:3")
+    assert one.labels == ("static",) and [sample.drawn for sample in two.samples[9:]] == ["fixed_camera"] * 3
+    protocol = zoo.Preprocessing(num_frames=2, resize=(48, 48))
+    changes = []
+    for sample in one.samples:
+        footage = sample.open()
+        assert type(footage) is FixedFootage
+        first, last = (frame.data.astype(float) for frame in footage.frames((0, len(footage.time_s) - 1), protocol))
+        changes.append(np.quantile(np.abs(first - last).mean(-1), (0.1, 0.95)))
+    still, moving = np.median(changes, axis=0)
+    assert moving > 25 and still < moving / 4

@@ -121,9 +121,11 @@ def test_killed_at_any_step_it_goes_on_to_the_same_bits(folder, tmp_path):
     assert results[0] == results[1]
 
 
-def test_killed_on_two_processes_it_goes_on_to_the_same_bits(folder, tmp_path):
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_killed_on_two_processes_it_goes_on_to_the_same_bits(folder, tmp_path, parallel):
     """Each process has running statistics, and an average of them, of its own; those of the first are kept."""
     moving = {"ema": 0.9, "checkpoint_every": 2, "log_every": 1, "threads": 1, "steps": 12, **CHANCE}
+    moving["parallel"] = parallel
     finish(training.start(written(folder, tmp_path / "whole", **moving), processes=2))
     file = written(folder, tmp_path / "killed", **moving)
     process = training.start(file, processes=2)

@@ -36,7 +36,7 @@ MOST_SURE = 0.7  # mean score of the answer to clips of two motions
 # What zoo train calibrates on by tools/camera_motion.toml; r2plus1d_tiny was calibrated without the mixed ones.
 CALIBRATION = "synth:camera_motion:270+mixed_motion:30"
 ROUNDS = 20
-WAYS = {"compile": "compiled with frozen weights", "int8": "in int8"}  # of zoo.optimize
+WAYS = {"compile": "compiled", "int8": "in int8"}  # of zoo.optimize
 WORST_LOSS = 0.5  # of accuracy by such a way, in percent of the clips
 ABOUT = {
     "generated": "generated clips of unseen seeds",

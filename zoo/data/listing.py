@@ -26,7 +26,7 @@ TABLES = (".csv", ".jsonl")
 COLUMNS = ("path", "label", "start_s", "end_s", "split")
 TRAIN, VAL = "train", "val"
 DRAWN, MOST_DRAWN = "synth:", 1_000_000
-PURE, MIXED = "camera_motion", "mixed_motion"
+PURE, MIXED, FIXED = "camera_motion", "mixed_motion", "fixed_camera"
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,13 @@ class Sample:
     def open(self, show: int | None = None) -> Footage:
         """The video, to be read. show: a generated video is another one for each of these. Raises VideoError."""
         if self.drawn:
+            from zoo.synth.fixed import FixedFootage
             from zoo.synth.footage import GeneratedFootage
             from zoo.synth.mixed import MixedFootage
 
             seed = show if show is not None else int(sha256(self.name.encode()).hexdigest()[:15], 16)
-            return (MixedFootage if self.drawn == MIXED else GeneratedFootage)(self.label, seed)
+            kinds = {PURE: GeneratedFootage, MIXED: MixedFootage, FIXED: FixedFootage}
+            return kinds[self.drawn](self.label, seed)
         from zoo.video.footage import open_footage
 
         return open_footage(self.path)
@@ -100,7 +102,8 @@ def read_listing(source: str | Path) -> Listing:
     source: a folder of class folders; a folder with such a `train` and a `val`; or a .csv with a header, or a .jsonl,
     with `path` (relative to the table) and `label`, and if need be `start_s`, `end_s` and `split` (train or val); or
     synth:camera_motion:N, N videos of known camera motion that are drawn as they are read, in training always new ones;
-    synth:mixed_motion:N, N of two motions and of either's label; or both, as synth:camera_motion:N+mixed_motion:M.
+    synth:mixed_motion:N, N of two motions and of either's label; synth:fixed_camera:N, N of a fixed camera before which
+    large things move; or several of these, as synth:camera_motion:N+mixed_motion:M.
     Raises DataError.
     """
     if str(source).startswith(DRAWN):
@@ -121,13 +124,14 @@ def read_listing(source: str | Path) -> Listing:
 def _drawn(source: str) -> Listing:
     from zoo.synth import LABELS, MOVES
 
-    labels = {PURE: LABELS, MIXED: tuple(MOVES)}
+    labels = {PURE: LABELS, MIXED: tuple(MOVES), FIXED: ("static",)}
     samples: list[Sample] = []
     kinds = []
     for part in source.removeprefix(DRAWN).split("+"):
         kind, _, count = part.partition(":")
         if kind not in labels or not (count.isascii() and count.isdecimal() and 0 < int(count) <= MOST_DRAWN):
-            hint = f"it is {DRAWN}{PURE}:N, {DRAWN}{MIXED}:N or {DRAWN}{PURE}:N+{MIXED}:N, N up to {MOST_DRAWN}"
+            one = " or ".join(f"{DRAWN}{known}:N" for known in labels)
+            hint = f"it is {one}, or several, as {DRAWN}{PURE}:N+{MIXED}:N; N up to {MOST_DRAWN}"
             raise DataError(f"{source} cannot be drawn", hint=hint)
         names = [f"{kind}-{count}/{i:07}" for i in range(int(count))]  # other videos than those of another N
         known = labels[kind]

@@ -100,8 +100,14 @@ class CompiledModel(VideoModel):
             return compile_fx(graph, inputs)
 
     def _apply(self, function: Any, recurse: bool = True) -> Any:
-        self._compiled = {}  # what was compiled is of the weights as they were
-        return super()._apply(function, recurse)  # type: ignore[no-untyped-call]
+        where = self._addresses()
+        super()._apply(function, recurse)  # type: ignore[no-untyped-call]
+        if self._addresses() != where:  # what was compiled is of the weights as they were
+            self._compiled = {}
+        return self
+
+    def _addresses(self) -> list[int]:
+        return [tensor.data_ptr() for tensor in (*self.parameters(), *self.buffers())]
 
 
 def _with_code_of_its_own(method: Any) -> Any:

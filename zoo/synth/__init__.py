@@ -81,10 +81,12 @@ def render(
     aspect: float,
     distract: bool = True,
     deep: bool = False,
+    busy: bool = False,
 ) -> Tensor:
     """What a camera on this path sees of a world `[3, H, W]`, squeezed into `size`: `[T, 3, h, w]` in 0..1.
 
-    deep: some clips have things that are nearer than the rest, and that pass by faster.
+    deep: some clips have things that are nearer than the rest, and that pass by faster. busy: large things move before
+    a picture of any contrast.
     """
     side = world.shape[-1]
     view = side * rng.uniform(0.38, 0.75)
@@ -102,6 +104,8 @@ def render(
     clip = sample(source, points, start)
     for layer in near:
         clip = scene.add_layer(rng, clip, layer, source)
+    if busy:
+        clip = scene.add_passers(rng, clip, source, times)
     if not distract:
         return F.interpolate(clip, size, mode="bilinear", antialias=True).clamp(0, 1)
     if rng.random() < 0.12:

@@ -25,6 +25,8 @@ class GeneratedFootage:
     Frames are drawn in the size that the protocol asks for, and only those that it asks for.
     """
 
+    busy = False
+
     def __init__(self, label: str, seed: int) -> None:
         self._seed = seed
         rng = np.random.default_rng(seed)
@@ -48,7 +50,7 @@ class GeneratedFootage:
         chosen, path = np.asarray(wanted), self._path
         part = Path(path.x[chosen], path.y[chosen], path.zoom[chosen], path.roll[chosen])
         times = np.asarray(self.time_s)[chosen]
-        clip = render(rng, world, part, times, size=size, aspect=self._aspect, deep=True)
+        clip = render(rng, world, part, times, size=size, aspect=self._aspect, deep=not self.busy, busy=self.busy)
         pixels = (clip.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
         for i, frame in zip(wanted, pixels, strict=True):
             yield Frame(frame, i, self.time_s[i])

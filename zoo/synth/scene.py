@@ -51,6 +51,37 @@ def add_objects(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor, times: 
     return clip
 
 
+def add_passers(rng: Rng, clip: Tensor, texture: Tensor, times: Array) -> Tensor:
+    """One or two things, each of a twelfth to a third of the picture, that cross it, or stay and show what slides by.
+
+    What is behind them loses contrast, down to a tenth. texture: `[3, H, W]`, what the things are made of.
+    """
+    h, w = clip.shape[-2:]
+    mean = clip.mean((0, 2, 3))[:, None, None]
+    clip = mean + (clip - mean) * float(rng.uniform(0.1, 1))
+    flat = screen((h, w))[..., :2]
+    seconds = torch.from_numpy(times - times.mean()).float()[:, None, None]
+    skin = texture.flip(-1) if rng.random() < 0.5 else 1 - texture.flip(-2)
+    for _ in range(rng.integers(1, 3)):
+        area = rng.uniform(1 / 12, 1 / 3)
+        stretch = float(np.exp(rng.normal(0, 0.5)))
+        wide, high = np.sqrt(area) * stretch / 2, np.sqrt(area) / stretch / 2
+        angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.6 else rng.integers(4) * np.pi / 2
+        speed = rng.uniform(0.1, 0.9) * np.array([np.cos(angle), np.sin(angle)])
+        at = rng.uniform(-0.3, 0.3, 2)
+        moved = [at[i] + speed[i] * seconds for i in range(2)]
+        stays = rng.random() < 0.3
+        where = [at[i] + 0 * seconds if stays else moved[i] for i in range(2)]
+        x, y = (flat[..., 0] - where[0]) / wide, (flat[..., 1] - where[1]) / high
+        away = torch.maximum(x.abs(), y.abs()) if stays or rng.random() < 0.4 else (x.square() + y.square()).sqrt()
+        mask = ((1 - away) * float(min(wide * w, high * h))).clamp(0, 1)[:, None]
+        fine = float(rng.uniform(0.3, 1.2)) * texture.shape[-1]
+        within = torch.stack([flat[..., 0] - moved[0], flat[..., 1] - moved[1]], -1) * fine
+        paint = sample(skin, within, tuple(rng.uniform(0, texture.shape[-1], 2)))
+        clip = clip + mask * (paint - clip)
+    return clip
+
+
 def add_layer(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor) -> Tensor:
     """Things on a plane before the rest, such as leaves or pillars, over at most about a third of the picture.
 
