@@ -1,4 +1,4 @@
-"""Videos of a camera that stays where it is while large things pass before it, or slide within a part of the picture."""
+"""Videos of a camera that stays while large things pass before it, or slide within a part of the picture."""
 
 from __future__ import annotations
 
