@@ -365,3 +365,16 @@ def test_ray_started_here_has_a_slot_more_than_the_workers_take(monkeypatch):
     Work.address = "ray://head:10001"
     with pytest.raises(SpecError, match=r"ray://head:10001.*nobody there"):
         ray._connect(SimpleNamespace(init=unreachable), Work)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("Traceback\n  File\nzoo.errors.BatchError: no room\nray.exceptions.UserCodeException: UDF failed", "no room"),
+        ("MemoryError: 3 GB\n\nThe above was the cause\nray.exceptions.RayTaskError: UDF failed", "MemoryError: 3 GB"),
+        ("Set this and that\nto go on", "to go on"),
+        ("", "RuntimeError('')"),
+    ],
+)
+def test_rays_end_says_what_went_wrong_and_not_what_ray_puts_around_it(said, reason):
+    assert ray._reason(RuntimeError(said)) == reason

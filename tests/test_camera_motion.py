@@ -51,8 +51,15 @@ def test_the_figures_of_the_card_are_those_that_were_measured(name: str) -> None
     result = json.loads(tool.RESULTS.read_text())[name]
     weights = zoo.info(name).weights["camera_motion"]
     assert (result["sha256"], result["temperature"]) == (weights.sha256, weights.preprocessing.temperature)
-    assert [(m.name, m.value, m.dataset) for m in weights.metrics] == tool.figures(result)
-    assert {(m.origin, m.by) for m in weights.metrics} == {("measured", tool.COMMAND)}
+    assert list(weights.metrics) == tool.figures(result)
+    assert {"top1", "ece", "confidence", "cpu_ms", "speedup"} <= {figure.name for figure in weights.metrics}
+    for way in tool.WAYS:
+        assert result["optimised"][way]["lost"] <= tool.WORST_LOSS
+
+
+def test_the_page_of_figures_says_what_was_measured() -> None:
+    tool = tool_of("eval_camera_motion")
+    assert tool.RESULTS.with_suffix(".md").read_text() == tool.page(tool.stored())
 
 
 def test_footage_that_is_cut_or_moves_is_no_footage_of_a_fixed_camera(tmp_path: Path) -> None:

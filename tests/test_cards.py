@@ -70,9 +70,10 @@ def test_the_hub_understands_the_card(tool, name):
     assert (read.data.library_name, spec.family in read.data.tags) == ("video-zoo", True)
     encoder = weights.num_classes == 0
     assert read.data.pipeline_tag == ("feature-extraction" if encoder else "video-classification")
-    others = {"ece": "ece", "cpu_ms": "cpu-ms", "speedup": "speedup", "confidence": "confidence"}
+    others = ("ece", "cpu_ms", "speedup", "confidence", "one_frame_top1")
+    kinds = {name: name.replace("_", "-") for name in others}
     stated = [
-        (m.dataset, m.value, m.split or None, m.url or None, others.get(m.name, "accuracy")) for m in weights.metrics
+        (m.dataset, m.value, m.split or None, m.url or None, kinds.get(m.name, "accuracy")) for m in weights.metrics
     ]
     results = read.data.eval_results or []
     found = [(r.dataset_name, r.metric_value, r.dataset_split, r.source_url, r.metric_type) for r in results]

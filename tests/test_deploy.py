@@ -361,6 +361,9 @@ def test_a_compiled_model_is_the_same_and_frozen(videos):
     assert torch.equal(made.predict(video).scores, before)
     assert not torch.equal(copy.deepcopy(made).predict(video).scores, before)  # compiled anew
     assert made.train().training is False
+    compiled = {**made._compiled}
+    assert made.to("cpu")._compiled == compiled != {}  # predict moves it where it is
+    assert made.to(torch.float64)._compiled == {}
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import zoo
 from zoo.cli import commands
-from zoo.errors import SpecError, UnknownModel
+from zoo.errors import DeploymentError, SpecError, UnknownModel
 from zoo.speed.contestant import PEERS, Absent, contestant, seconds
 from zoo.speed.result import Bench, Row
 
@@ -30,6 +30,9 @@ def test_figures_are_medians_and_ratios_are_of_turns_side_by_side():
     found = bench(slow, fast, row("b", speed=(3.0, 3.0, 3.0)))
     assert (slow.latency_s, slow.clips_per_s) == (2.0, 1.0)
     assert [found.ratio(one) for one in found.rows] == [1.0, 2.0, 1.0]  # of b to itself
+    failed, again = row(speed=(), error="too large"), row(way="control", speed=(1.0, 2.0, 4.0))
+    assert [bench(failed, again, fast).ratio(one) for one in (failed, again, fast)] == [None, 1.0, 2.0]
+    assert bench(failed, fast).ratio(fast) is None and "ratio" in str(bench(failed, fast))
     plain = json.loads(json.dumps(found.to_dict()))
     assert plain["rows"][1]["ratio"] == 2.0 and plain["rows"][1]["clips_per_s"] == 4.0
 
@@ -52,6 +55,15 @@ def test_the_picture_shows_every_contestant(accuracy):
     alone = bench(rows[0]).picture()  # an axis of one value
     assert alone.size == picture.size and alone.tobytes() != picture.tobytes()
     assert bench(rows[0], row("b", accuracy=(70.0, "other"))).picture().size == picture.size
+
+
+def test_nothing_measured_is_nothing_drawn_and_devices_are_tried_first(tmp_path):
+    with pytest.raises(DeploymentError, match="too large"):
+        bench(row(speed=(), error="too large")).picture()
+    with pytest.raises(SpecError, match="device 'nowhere'"):
+        zoo.bench("r2plus1d_tiny", device="nowhere")
+    result = CliRunner().invoke(commands, ["bench", "r2plus1d_tiny", "--plot", str(tmp_path / "speed.foo")])
+    assert result.exit_code == 2 and "no .png" in result.output
 
 
 def test_who_takes_part():

@@ -152,21 +152,34 @@ def surroundings(still: Image.Image, centre: tuple[float, float], reach: float) 
 def passing(
     rng: np.random.Generator, still: Image.Image, other: Image.Image, size: tuple[int, int], fps: float, frames: int
 ) -> Iterator[np.ndarray]:
-    """A fixed camera before which a part of another still passes: an ellipse of a twelfth to a quarter of the frame."""
+    """A fixed camera before which a part of another still passes, jagged, on a bent way, now faster and now slower.
+
+    It takes a twelfth to a quarter of the frame. Neither its outline nor its way are those of things in zoo.synth.
+    """
     height, width = size
     ground = next(virtual_camera(rng, still, "static", size, fps, 1))
-    area = width * height * rng.uniform(1 / 12, 1 / 4)
+    corners = rng.integers(7, 15)
+    reach, turns = rng.uniform(0.5, 1, corners), np.arange(corners) * 2 * np.pi / corners
+    part = float(np.sum(reach * np.roll(reach, 1))) * math.sin(2 * np.pi / corners) / 8  # of its box
+    area = width * height * rng.uniform(1 / 12, 1 / 4) / part
     w = round(min((area * math.exp(rng.normal(0, 0.3))) ** 0.5, 0.8 * width))
     h = round(min(area / w, 0.8 * height))
     thing = other.resize((w, h), Image.Resampling.BILINEAR)
     mask = Image.new("L", (w, h))
-    ImageDraw.Draw(mask).ellipse((1, 1, w - 2, h - 2), fill=255)
+    outline = [
+        ((1 + r * math.cos(t)) * w / 2, (1 + r * math.sin(t)) * h / 2) for r, t in zip(reach, turns, strict=True)
+    ]
+    ImageDraw.Draw(mask).polygon(outline, fill=255)
     mask = mask.filter(ImageFilter.GaussianBlur(1))
     angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.7)
+    bend, unrest, phase = rng.normal(0, 0.3), rng.uniform(0, 0.1), rng.uniform(0, 2 * np.pi)
     for i in range(frames):
-        away = speed * (i / fps - frames / fps / 2)
+        seconds = i / fps - frames / fps / 2
+        away = speed * seconds + unrest * math.sin(4 * seconds + phase)
+        aside = bend * away * away
         frame = Image.fromarray(ground)
-        x, y = (0.5 + math.cos(angle) * away) * width, (0.5 + math.sin(angle) * away) * height
+        x = (0.5 + math.cos(angle) * away - math.sin(angle) * aside) * width
+        y = (0.5 + math.sin(angle) * away + math.cos(angle) * aside) * height
         frame.paste(thing, (round(x - w / 2), round(y - h / 2)), mask)
         yield np.asarray(frame)
 

@@ -1,8 +1,10 @@
 """Put camera-motion weights that were trained here, with what was measured of them, into the plugin of their network.
 
     python tools/ship.py stacked_tiny runs/stacked/model     # the file, then its stanza
-    python tools/eval_camera_motion.py /tmp/clips            # measures all weights that ship
+    python tools/eval_camera_motion.py /tmp/clips --optimised --model stacked_tiny.camera_motion
     python tools/ship.py stacked_tiny                        # the stanza again, with those figures
+
+Then `zoo.testing.record_golden("stacked_tiny.camera_motion")`, tools/cards.py and tools/tables.py.
 
 The folder is a result of zoo train. Its weights become `plugins/PLUGIN/weights/NAME.camera_motion.safetensors`, in half
 precision where they would take more than 3 MB, and `plugins/PLUGIN/camera_motion.py` says all else about them. Where
@@ -76,7 +78,7 @@ def write_file(name: str, folder: str) -> dict[str, Any]:
         "size": len(data),
         "labels": tuple(model.labels or ()),
         "preprocessing": model.preprocessing,
-        "license": model.weights.license,
+        "license": zoo.info(name).license,
         "training_data": model.weights.training_data,
         "description": model.weights.description,
     }
@@ -88,10 +90,7 @@ def metrics_of(name: str, sha256: str) -> tuple[zoo.Metric, ...]:
     result = json.loads(tool.RESULTS.read_text()).get(f"{name}.{TAG}")
     if result is None or result["sha256"] != sha256:
         return ()
-    return tuple(
-        zoo.Metric(name=metric, value=value, dataset=data, origin="measured", by=tool.COMMAND)
-        for metric, value, data in tool.figures(result)
-    )
+    return tuple(tool.figures(result))
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ def create(
     """
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise SpecError(f"dtype={dtype!r}", hint="a floating-point type, such as torch.bfloat16")
-    _check_device(device)
+    check_device(device)
     opened = None
     if (folder := exported_folder(name)) is not None:
         from zoo.deploy.exported import load_exported
@@ -97,7 +97,7 @@ def create(
 
 def place(model: VideoModel, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> VideoModel:
     """The model itself, moved. Raises SpecError for a device that does not exist here."""
-    _check_device(device)
+    check_device(device)
     return model.to(device=device, dtype=dtype)
 
 
@@ -275,7 +275,8 @@ def say_whose(wrong: WeightsMismatch, spec: ModelSpec) -> None:
         named(wrong, spec, record.models.values(), build)
 
 
-def _check_device(device: str | torch.device | None) -> None:
+def check_device(device: str | torch.device | None) -> None:
+    """Raise SpecError where nothing can be put on it."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -20,6 +20,7 @@ import copy
 import logging
 import os
 import queue
+import re
 import shutil
 import signal
 import threading
@@ -52,6 +53,7 @@ RESTARTS, RETRIES = 3, 2  # of an actor, and of a task
 MOST_FEEDERS = 4  # CPUs for a GPU, by default
 TICK = 0.5
 TODO = ".todo"
+RAISED = re.compile(r"(?!ray\.)[\w.]*(?:Error|Exception|Exit|Interrupt)\b")  # as the last line of a trace begins
 
 
 def run_ray(predictor: VideoPredictor, work: Work) -> Generator[Counter[str], None, None]:
@@ -263,10 +265,11 @@ def _stream(
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong in an actor: zoo's own error among the traces and the advice that Ray puts around it, if any."""
+    """What went wrong in an actor, without the traces, errors and advice that Ray puts around it: zoo's own first."""
     lines = str(error).strip().splitlines() or [repr(error)]
-    ours = [line for line in lines if line.startswith("zoo.errors.")]
-    return (ours or lines)[-1][:300]
+    ours = [line.partition(": ")[2] for line in lines if line.startswith("zoo.errors.")]
+    raised = [line for line in lines if RAISED.match(line)]
+    return (ours or raised or lines)[-1][:300]
 
 
 def _waiting(job: Any, results: queue.Queue[Any], work: Work) -> Generator[Counter[str], None, Any]:

@@ -64,6 +64,8 @@ def bench_command(
     Weights are random. Each model runs in its own process, and they take turns. The first one runs twice: the ratio
     of the two, the "control", shows how far the other ratios can be trusted.
     """
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise click.BadParameter(f"{plot} is no .png file", param_hint="--plot")
     found = zoo.bench(
         names,
         ways=ways,
@@ -77,6 +79,8 @@ def bench_command(
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
     if plot is not None:
         found.picture().save(plot)
+    if all(row.error for row in found.rows):
+        raise SystemExit(1)
 
 
 COMMANDS = (export_command, bench_command)

@@ -103,7 +103,7 @@ def read_listing(source: str | Path) -> Listing:
     with `path` (relative to the table) and `label`, and if need be `start_s`, `end_s` and `split` (train or val); or
     synth:camera_motion:N, N videos of known camera motion that are drawn as they are read, in training always new ones;
     synth:mixed_motion:N, N of two motions and of either's label; synth:fixed_camera:N, N of a fixed camera before which
-    large things move; or several of these, as synth:camera_motion:N+mixed_motion:M.
+    large things move, all `static`; or several of these, as synth:camera_motion:N+mixed_motion:M.
     Raises DataError.
     """
     if str(source).startswith(DRAWN):

@@ -112,6 +112,8 @@ class CompiledModel(VideoModel):
 
 def _with_code_of_its_own(method: Any) -> Any:
     """The same method. torch keeps what it compiles by code, only so much for each, and networks share their code."""
+    if not isinstance(method, MethodType):
+        return method
     function = method.__func__
     code, name = function.__code__.replace(), function.__name__
     copied = FunctionType(code, function.__globals__, name, function.__defaults__, function.__closure__)

@@ -20,11 +20,11 @@ from zoo import registry
 from zoo.cost import cost_of
 from zoo.deploy.optimize import DISTANCE
 from zoo.errors import SpecError
+from zoo.factory import check_device
 from zoo.spec import Weights
-from zoo.speed.contestant import EAGER, PEERS
-from zoo.speed.result import Bench, Row
+from zoo.speed.contestant import PEERS
+from zoo.speed.result import CONTROL, EAGER, Bench, Row
 
-CONTROL = "control"
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from zoo.speed.child import child; child(**json.loads(sys.argv[2]))"
@@ -59,13 +59,14 @@ def bench(
     if unknown := [way for way in ways if way not in DISTANCE]:
         raise SpecError(f"ways={unknown[0]!r}", hint=f"they are {', '.join(DISTANCE)}")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
     threads = threads or os.cpu_count() or 1
     all_ways = [EAGER, *ways, *(PEERS if peers else ())]
     rows = [replace(row, way=way) for row in [_row(name, batch) for name in names] for way in all_ways]
     rows.insert(1, replace(rows[0], way=CONTROL))
     machine = {
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else processor(),
         "threads": threads,
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
@@ -147,7 +148,7 @@ def _accuracy(weights: Weights | None) -> tuple[float, str] | None:
     return None
 
 
-def _cpu() -> str:
+def processor() -> str:
     """The processor's name, where the system says it."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None

@@ -15,8 +15,7 @@ from zoo.contract import VideoModel
 from zoo.cost import clip_of
 from zoo.deploy.optimize import optimized
 from zoo.spec import ModelSpec, Weights
-
-EAGER = "eager"
+from zoo.speed.result import EAGER
 
 
 class Absent(Exception):

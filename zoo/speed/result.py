@@ -6,11 +6,14 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import DeploymentError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 HEAD = ("model", "way", "clips/s", "min", "max", "latency", "peak", "params", "GMACs", "ratio")
 NAMES = 2  # columns that are words
+EAGER, CONTROL = "eager", "control"
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,15 @@ class Bench:
     rows: list[Row]
     machine: dict[str, Any]
 
-    def ratio(self, row: Row) -> float:
-        """How much faster than the eager model of the same name: the median over turns that lay side by side."""
-        base = next((other for other in self.rows if other.name == row.name and not other.error), row)
+    def ratio(self, row: Row) -> float | None:
+        """How much faster than the eager model of the same name: the median over turns that lay side by side.
+
+        None where it has no figures.
+        """
+        eager = (other for other in self.rows if other.name == row.name and other.way in (EAGER, CONTROL))
+        base = next((other for other in eager if not other.error), None)
+        if base is None or row.error:
+            return None
         return statistics.median(a / b for a, b in zip(base.seconds, row.seconds, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,8 +75,15 @@ class Bench:
         return {"machine": self.machine, "rows": rows}
 
     def picture(self) -> Image:
-        """Speed against accuracy where all weights were measured on the same videos, else against parameters."""
+        """Speed against accuracy where all weights were measured on the same videos, else against parameters.
+
+        Raises DeploymentError where there are no figures.
+        """
         from zoo.speed.plot import plot
+
+        if all(row.error for row in self.rows):
+            reason = self.rows[0].error if self.rows else "there are none"
+            raise DeploymentError(f"there is nothing to draw, no model could be measured: {reason}", hint="try another")
 
         return plot(self)
 
@@ -82,7 +98,7 @@ class Bench:
         return "\n".join([where, *table, *notes, *failed])
 
     def _cells(self, row: Row) -> tuple[str, ...]:
-        speeds = [row.batch / seconds for seconds in row.seconds]
+        speeds, ratio = [row.batch / seconds for seconds in row.seconds], self.ratio(row)
         return (
             row.name,
             row.way,
@@ -93,5 +109,5 @@ class Bench:
             f"{row.peak_mb:.0f} MB",
             f"{row.params / 1e6:.1f} M",
             f"{row.gmacs:.1f}",
-            f"{self.ratio(row):.2f}",
+            "" if ratio is None else f"{ratio:.2f}",
         )

@@ -22,10 +22,11 @@ SHORT_SIDE = 256  # where the protocol asks for none
 class GeneratedFootage:
     """A video whose camera makes the motion `label`, as any other footage; the same seed is the same video.
 
-    Frames are drawn in the size that the protocol asks for, and only those that it asks for.
+    Frames are drawn in the size that the protocol asks for, and only those that it asks for: what moves on its own is
+    placed by the times of these, and so differs from clip to clip.
     """
 
-    busy = False
+    busy = False  # whether large things move before it, and then nothing is nearer than the rest
 
     def __init__(self, label: str, seed: int) -> None:
         self._seed = seed

@@ -52,9 +52,11 @@ def add_objects(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor, times: 
 
 
 def add_passers(rng: Rng, clip: Tensor, texture: Tensor, times: Array) -> Tensor:
-    """One or two things, each of a twelfth to a third of the picture, that cross it, or stay and show what slides by.
+    """One or two things that cross the picture, or stay in it and show what slides by.
 
-    What is behind them loses contrast, down to a tenth. texture: `[3, H, W]`, what the things are made of.
+    As boxes they are a twelfth to a third of it, and they move 0.1 to 0.9 of its sides a second. What is behind them
+    loses contrast, down to a tenth. clip: `[T, 3, h, w]`. texture: `[3, H, W]`, what the things are made of. times: of
+    the frames, in seconds.
     """
     h, w = clip.shape[-2:]
     mean = clip.mean((0, 2, 3))[:, None, None]
