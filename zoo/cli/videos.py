@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zoo.tasks.classification import Prediction
     from zoo.video import Frame
 
-DEFAULT_MODEL = "r2plus1d_tiny.camera_motion"
+DEFAULT_MODEL = "stacked_tiny.camera_motion"
 SOME_FAILED = 3
 MOST_PICTURES = 1_000_000
 
