@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import zoo
 from zoo.cli import commands
+from zoo.cli.videos import DEFAULT_MODEL
 
 MODEL = "r2plus1d_tiny.camera_motion"
 
@@ -85,7 +86,7 @@ def test_predict_names_the_motion(clips):
     (line,) = run("predict", clips["zoom_in"], "--json", "--top-k", "2").stdout.splitlines()
     data = json.loads(line)
     assert data["video"] == clips["zoom_in"]
-    assert (data["model"], data["weights"]) == ("r2plus1d_tiny", "camera_motion")
+    assert (data["model"], data["weights"]) == tuple(DEFAULT_MODEL.split("."))
     assert data["top"][0]["label"] == "zoom_in"
     assert len(data["top"]) == 2
     assert data["segments"] == []
@@ -138,7 +139,7 @@ def test_embed_writes_what_it_could(clips, tmp_path):
     run("embed", clips["pan_left"], clips["broken"], "-o", output, code=3)
     features = load_file(output)
     assert list(features) == [clips["pan_left"]]
-    assert features[clips["pan_left"]].shape == (zoo.create("r2plus1d_tiny").num_features,)
+    assert features[clips["pan_left"]].shape == (zoo.create(DEFAULT_MODEL).num_features,)
     run("embed", clips["pan_left"], "-o", output, "--level", "frame", "--views", "fast")
     assert load_file(output)[clips["pan_left"]].ndim == 2
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 import zoo
 from zoo.cli import commands, live
+from zoo.cli.videos import DEFAULT_MODEL
 from zoo.errors import VideoError
 
 MODEL = "r2plus1d_tiny.camera_motion"
@@ -56,7 +57,7 @@ def run(*arguments: str, given: bytes | None = None, code: int = 0) -> tuple[lis
 def test_a_file_gives_the_lines_that_a_stream_gives(path, clip):
     lines, error = run("--stream", str(path), "--rate", "4", "--json")
     rows = [json.loads(line) for line in lines]
-    stream = zoo.Stream(MODEL, rate=4)
+    stream = zoo.Stream(DEFAULT_MODEL, rate=4)
     frames = zoo.video.iter_frames(path)
     wanted = [p for frame in frames for p in stream.push(frame.data, frame.time_s)] + stream.finish()
     assert [row["time_s"] for row in rows] == [p.time_s for p in wanted]
@@ -156,7 +157,7 @@ def test_a_device_is_followed():
 def test_a_video_too_short_for_an_answer_says_so(path, monkeypatch):
     monkeypatch.setattr(zoo.VideoModel, "delay", 99)  # as of continual networks
     with pytest.warns(UserWarning, match="random"):
-        lines, error = run("--stream", str(path), "--model", "convgru_tiny", code=3)
+        lines, error = run("--stream", str(path), "--model", "convgru_small", code=3)
     assert not lines and "ended before there was an answer, for which this model needs 100 of its frames" in error
 
 
