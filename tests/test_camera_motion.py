@@ -48,7 +48,7 @@ def test_the_file_is_what_the_spec_says(name: str) -> None:
 def test_the_figures_of_the_card_are_those_that_were_measured(name: str) -> None:
     """On these bytes, at this temperature."""
     tool = tool_of("eval_camera_motion")
-    result = json.loads(tool.RESULTS.read_text())[name]
+    result = tool.stored()[name]
     weights = zoo.info(name).weights["camera_motion"]
     assert (result["sha256"], result["temperature"]) == (weights.sha256, weights.preprocessing.temperature)
     assert list(weights.metrics) == tool.figures(result)
@@ -78,7 +78,7 @@ def test_footage_that_is_cut_or_moves_is_no_footage_of_a_fixed_camera(tmp_path: 
 
 
 def test_the_default_of_predict_is_the_best_of_them() -> None:
-    results = json.loads((TOOLS / "camera_motion.json").read_text())
+    results = tool_of("eval_camera_motion").stored()
     right = {name: sum(kind["top1"] for kind in result["clips"].values()) for name, result in results.items()}
     assert right[DEFAULT_MODEL] == max(right.values())
 

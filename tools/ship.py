@@ -18,7 +18,6 @@ import argparse
 import dataclasses
 import hashlib
 import importlib.util
-import json
 import runpy
 import subprocess
 import sys
@@ -87,7 +86,7 @@ def write_file(name: str, folder: str) -> dict[str, Any]:
 def metrics_of(name: str, sha256: str) -> tuple[zoo.Metric, ...]:
     """What was measured of exactly these bytes."""
     tool = evaluation()
-    result = json.loads(tool.RESULTS.read_text()).get(f"{name}.{TAG}")
+    result = tool.stored().get(f"{name}.{TAG}")
     if result is None or result["sha256"] != sha256:
         return ()
     return tuple(tool.figures(result))

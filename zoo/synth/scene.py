@@ -41,8 +41,7 @@ def add_objects(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor, times: 
             x, y = flat[..., 0] - moved[0], flat[..., 1] - moved[1]
         grow = torch.exp(seconds * rng.normal(0, 0.25)) * radius
         x, y = x / (grow * stretch), y / (grow / stretch)
-        away = torch.maximum(x.abs(), y.abs()) if rng.random() < 0.4 else (x.square() + y.square()).sqrt()
-        mask = ((1 - away) * float(radius * min(h, w))).clamp(0, 1)[:, None]
+        mask = _covered(x, y, float(radius * min(h, w)), box=rng.random() < 0.4)
         skin = torch.from_numpy(rng.uniform(0, 1, 3)).float()[:, None, None]
         if rng.random() < 0.7:
             pattern = torch.stack([x, y], -1) * (radius * view)
@@ -75,13 +74,18 @@ def add_passers(rng: Rng, clip: Tensor, texture: Tensor, times: Array) -> Tensor
         stays = rng.random() < 0.3
         where = [at[i] + 0 * seconds if stays else moved[i] for i in range(2)]
         x, y = (flat[..., 0] - where[0]) / wide, (flat[..., 1] - where[1]) / high
-        away = torch.maximum(x.abs(), y.abs()) if stays or rng.random() < 0.4 else (x.square() + y.square()).sqrt()
-        mask = ((1 - away) * float(min(wide * w, high * h))).clamp(0, 1)[:, None]
+        mask = _covered(x, y, float(min(wide * w, high * h)), box=stays or rng.random() < 0.4)
         fine = float(rng.uniform(0.3, 1.2)) * texture.shape[-1]
         within = torch.stack([flat[..., 0] - moved[0], flat[..., 1] - moved[1]], -1) * fine
         paint = sample(skin, within, tuple(rng.uniform(0, texture.shape[-1], 2)))
         clip = clip + mask * (paint - clip)
     return clip
+
+
+def _covered(x: Tensor, y: Tensor, pixels: float, *, box: bool) -> Tensor:
+    """How much of each pixel a thing that reaches from -1 to 1, over so many pixels, hides: `[T, 1, h, w]` in 0..1."""
+    away = torch.maximum(x.abs(), y.abs()) if box else (x.square() + y.square()).sqrt()
+    return ((1 - away) * pixels).clamp(0, 1)[:, None]
 
 
 def add_layer(rng: Rng, clip: Tensor, points: Tensor, texture: Tensor) -> Tensor:
