@@ -1,29 +1,25 @@
-"""Models as files that run without zoo, and models made faster: the same answers, or an error."""
+"""Models as files that run without zoo: the same answers, or an error."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import pickle
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from deploying import NAME, same, write_onnx, write_videos
 
 import zoo
 from zoo.cli import commands
-from zoo.deploy import export, optimize, quantize, rerun, trace
-from zoo.deploy.compare import check, compare
+from zoo.deploy import export, rerun, trace
 from zoo.deploy.exported import ExportedModel
 from zoo.errors import DeploymentError, GeometryError, SpecError, VideoError, WeightsCorrupt, WeightsNotFound
-
-NAME = "r2plus1d_tiny.camera_motion"
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +29,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Three files, each with another motion."""
-    folder = tmp_path_factory.mktemp("videos")
-    for seed, label in enumerate(("pan_left", "zoom_in", "static")):
-        clip = zoo.synth.generate(label, seed=seed, duration_s=1.5, fps=12, size=(96, 128))
-        zoo.video.write_video(folder / f"{label}.mp4", clip.frames, fps=12)
-    return sorted(map(str, folder.iterdir()))
+    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +45,11 @@ def loaded(folder):
     return zoo.load_exported(folder, trust=True)
 
 
-def same(made, model, videos, near=1e-4):
-    """Predictions and embeddings as those of the network."""
-    for video in videos:
-        said, wanted = made.predict(video), model.predict(video)
-        assert (said.model, said.weights, said.labels) == (wanted.model, wanted.weights, wanted.labels)
-        assert (said.scores - wanted.scores).abs().max() <= near
-        assert said.top[0].label == wanted.top[0].label
-        features, whole = made.embed(video), model.embed(video)
-        assert (features - whole).abs().max() <= near * whole.abs().max()
-
-
 def test_an_exported_file_says_what_the_network_says(model, loaded, videos):
     same(loaded, model, videos)
     assert loaded.comparison.clips == 3 and loaded.comparison.distance < 1e-5
     assert (loaded.preprocessing, loaded.labels) == (model.preprocessing, model.labels)
+    assert repr(loaded) == f"ExportedModel({loaded.facts.model}, pt2, {loaded.facts.size:,} bytes)"
     assert not [*loaded.parameters()] and loaded.weights.license == model.weights.license
     several = zoo.load_clips(model, videos[0], views=(5, 1)).data
     with torch.no_grad():
@@ -193,40 +174,6 @@ def test_a_file_that_does_not_run_is_an_error(tmp_path):
         export.prove(tmp_path / "model.onnx", "onnx", torch.zeros(2, 3, 4, 8, 8), "x")
 
 
-def test_too_far_from_the_original_is_an_error():
-    wanted = torch.eye(4)
-    near = compare(wanted * 1.01, wanted)
-    assert (near.clips, near.agreement) == (4, 1.0) and abs(near.distance - 0.01) < 1e-6
-    check(near, max_distance=0.02, min_agreement=1.0, what="x")
-    with pytest.raises(DeploymentError, match="x says something else"):
-        check(near, max_distance=0.005, min_agreement=1.0, what="x")
-    other = compare(wanted.flip(1), wanted)
-    with pytest.raises(DeploymentError, match="0% keep their best label"):
-        check(other, max_distance=10, min_agreement=0.5, what="x")
-    broken = compare(wanted * float("nan"), wanted)
-    assert broken.distance == float("inf")
-
-
-def test_what_is_slower_or_unknown_is_not_made(model, monkeypatch):
-    with pytest.raises(SpecError, match="compile, bf16, int8"):
-        zoo.optimize(model, "int4")
-    monkeypatch.setattr(optimize, "_has_matrix_units", lambda: False)
-    monkeypatch.setattr(optimize, "clips_of", lambda *a, **k: torch.zeros(1, 3, 8, 64, 64))
-    with pytest.raises(DeploymentError, match="slower than float32 on this CPU"):
-        zoo.optimize(model, "bf16")
-    empty = torch.nn.Module()
-    assert optimize._convolves(model, torch.zeros(1, 3, 8, 64, 64)) and not [*empty.parameters()]
-    assert not optimize._convolves(zoo.create("videomae_tiny"), torch.zeros(1, 3, 8, 64, 64))
-
-
-def test_nothing_changed_is_an_error(model, monkeypatch):
-    clips, same = torch.randn(3, 3, 8, 64, 64), copy.deepcopy(model)
-    same.changes = {"Conv3d": (0, 17), "Linear": (0, 1)}
-    monkeypatch.setattr(optimize, "_compiled", lambda original, method: same)
-    with pytest.raises(DeploymentError, match="'compile' changes nothing of r2plus1d_tiny"):
-        optimize.optimized(model, "compile", clips, clips)
-
-
 def test_a_missing_library_is_named(model, monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(zoo.ZooError, match=r"pip install 'video-zoo\[onnx\]'"):
@@ -241,12 +188,7 @@ def test_the_rerun_script_knows_nothing_of_zoo():
 
 @pytest.fixture(scope="module")
 def onnx(model, videos, tmp_path_factory):
-    """What `zoo.export` has written as ONNX."""
-    for library in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(library)
-    out = tmp_path_factory.mktemp("onnx") / "model"
-    zoo.export(model, "onnx", out, videos=videos)
-    return out
+    return write_onnx(model, videos, tmp_path_factory.mktemp("onnx"))
 
 
 @pytest.mark.slow
@@ -271,118 +213,6 @@ def test_onnx_is_opened_as_any_model(onnx, model, videos, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     wanted = _logits(model, clips)
     assert np.abs(np.load(tmp_path / "logits.npy") - wanted.numpy()).max() <= 1e-4 * wanted.abs().max()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "method", "changes"),
-    [
-        (NAME, "int8", {"convolution": (17, 17), "linear": (1, 1)}),
-        (NAME, "int8-dynamic", {"convolution": (0, 17), "linear": (1, 1)}),
-        ("videomae_tiny", "int8", {"linear": (18, 18)}),
-    ],
-)
-def test_int8_runs_in_whole_numbers_and_says_how_much(onnx, videos, tmp_path, name, method, changes):
-    model = zoo.testing.perturb(zoo.create(name)) if name != NAME else zoo.create(name)
-    made = zoo.optimize(model, method, videos=videos, min_agreement=0.0)
-    assert dict(made.changes) == changes
-    attended = len(model.blocks) if name != NAME else 0
-    assert made.data.count(b"MultiHeadAttention") >= attended and (attended > 0) == (b"MultiHead" in made.data)
-    assert 0 < made.comparison.distance < 0.2
-    assert made.facts.size < (0.5 if method == "int8" else 1.1) * 4 * sum(p.numel() for p in model.parameters())
-    written = zoo.export(made, "onnx", tmp_path / "int8")
-    assert zoo.create(f"local-dir:{tmp_path / 'int8'}").predict(videos[0]).top == written.predict(videos[0]).top
-    with pytest.raises(SpecError, match="is onnx already"):
-        zoo.export(made, "pt2", tmp_path / "other")
-
-
-@pytest.mark.slow
-def test_no_product_in_int8_is_an_error(onnx, monkeypatch):
-    monkeypatch.setattr(quantize, "_whole", lambda file: Counter())
-    with pytest.raises(DeploymentError, match="of its 18 products none would run in int8"):
-        quantize.quantized(zoo.load_exported(onnx))
-
-
-class Attends(torch.nn.Module):
-    """Tokens of the second half look at all; values are twice the keys."""
-
-    def __init__(self, **options):
-        super().__init__()
-        self.options = options
-
-    def forward(self, x):  # [..., heads, 6, d]
-        return torch.nn.functional.scaled_dot_product_attention(x[..., 3:, :], x, 2 * x, **self.options)
-
-
-@pytest.mark.slow
-def test_attention_becomes_one_operator_of_onnx_runtime(tmp_path):
-    onnx, _, onnxruntime = (pytest.importorskip(name) for name in ("onnx", "onnxscript", "onnxruntime"))
-    windows, whole = (4, 5, 6, 8), (5, 6, 8)
-    for options, shape, count in (
-        ({}, windows, 1),
-        ({}, whole, 1),
-        ({"scale": 0.3}, whole, 0),
-        ({"attn_mask": torch.eye(3, 6)}, whole, 0),
-    ):
-        x, shapes = torch.randn(2, *shape), ({0: torch.export.Dim("batch")},)
-        program = torch.export.export(Attends(**options).eval(), (x,), dynamic_shapes=shapes)
-        file = tmp_path / "attention.onnx"
-        with trace.quiet():
-            trace._write_onnxruntime(program, file)
-        nodes = [node.op_type for node in onnx.load(str(file)).graph.node]
-        assert (nodes.count("MultiHeadAttention"), nodes.count("Softmax")) == (count, 1 - count)
-        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        more = torch.randn(3, *shape)
-        (said,) = session.run(None, {session.get_inputs()[0].name: more.numpy()})
-        assert torch.allclose(torch.from_numpy(said), Attends(**options)(more), atol=1e-5)
-
-
-@pytest.mark.slow
-def test_int8_too_far_away_is_refused(model, videos, onnx):
-    with pytest.raises(DeploymentError, match="something else than the original"):
-        zoo.optimize(model, "int8", videos=videos, max_distance=1e-6)
-    with pytest.raises(SpecError, match="too few"):
-        zoo.optimize(model, "int8", videos=videos[:1])
-
-
-@pytest.mark.slow
-def test_a_compiled_model_is_the_same_and_frozen(videos):
-    model = zoo.create(NAME)
-    made = zoo.optimize(model, "compile", videos=videos)
-    same(made, model, videos)
-    assert made.changes["Conv3d"] == (17, 17) and made.comparison.distance < 1e-5
-    video = videos[0]
-    for level in ("frame", "map"):
-        assert (made.embed(video, level=level) - model.embed(video, level=level)).abs().max() < 1e-3
-    before = made.predict(video).scores
-    for module in made.network.modules():
-        if isinstance(module, torch.nn.Conv3d | torch.nn.BatchNorm3d):  # which have become one constant each
-            module.weight.data.zero_()
-    assert torch.equal(made.predict(video).scores, before)
-    assert not torch.equal(copy.deepcopy(made).predict(video).scores, before)  # compiled anew
-    assert made.train().training is False
-    compiled = {**made._compiled}
-    assert made.to("cpu")._compiled == compiled != {}  # predict moves it where it is
-    assert made.to(torch.float64)._compiled == {}
-
-
-@pytest.mark.slow
-def test_compiled_models_do_not_use_up_what_torch_keeps_for_each_other(videos):
-    with torch._dynamo.config.patch(recompile_limit=1):
-        for name in ("stacked_tiny.camera_motion", "vit_c_tiny.camera_motion"):
-            assert zoo.optimize(zoo.create(name), "compile", videos=videos).comparison.agreement == 1
-
-
-@pytest.mark.slow
-def test_bf16_is_made_where_the_processor_has_units_for_it(model, videos, monkeypatch):
-    monkeypatch.setattr(optimize, "_has_matrix_units", lambda: True)
-    made = zoo.optimize(model, "bf16", videos=videos)
-    assert {p.dtype for p in made.parameters()} == {torch.bfloat16} and made.comparison.distance < 0.1
-    assert made.changes["Conv3d"] == (17, 17)
-    for video in videos:
-        assert made.predict(video).top[0].label == model.predict(video).top[0].label
-        assert made.embed(video).dtype == torch.float32
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.slow

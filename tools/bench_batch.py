@@ -1,6 +1,7 @@
 """What workers gain in bulk work on this machine: rows per second once all workers have started, taking turns.
 
-python tools/bench_batch.py                      one worker of one thread, two of one, one of two; memory over the run
+python tools/bench_batch.py                      one worker of one thread, two of one, one of two; and two of one that
+                                                 give memory back to the kernel, as processes do by default
 python tools/bench_batch.py --engine ray         also Ray beside the local engine
 python tools/bench_batch.py --check              exit with 1 where workers gain too little, or memory grows
 
@@ -23,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import zoo
+from zoo.bulk import worker
 
 MODEL = "r2plus1d_tiny.camera_motion"
 WAYS = {
     "1 worker x 1 thread": {"workers": 1, "threads": 1},
     "2 workers x 1 thread": {"workers": 2, "threads": 1},
     "1 worker x all threads": {"workers": 1, "threads": os.cpu_count()},
+    "2 x 1, memory given back": {"workers": 2, "threads": 1, "keep": False},
 }
 RAY = "1 worker x 1 thread, Ray"
 LEAST = (  # a way, another, and how fast the one has to be by the other
@@ -79,6 +82,8 @@ def one(folder: str, options: dict[str, Any]) -> None:
         if standing.done > standing.total * (0.25, 0.95)[min(len(held), 1)] and len(held) < 2:
             held.append(memory())
 
+    if not options.pop("keep", True):
+        worker.KEPT_MEMORY = {}
     with tempfile.TemporaryDirectory() as out:
         summary = zoo.batch(folder, out, model=MODEL, watch=watch, tell=lambda text: None, **options)
     assert summary.failed == 0 and summary.left == 0, summary

@@ -258,8 +258,8 @@ def _stream(
                 max_task_retries=RETRIES,
                 **resources,
             )
-        for row in done.iter_rows():
-            results.put(Counter({row["kind"]: int(row["count"])}))
+        for table in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            results.put(Counter({row["kind"]: row["count"] for row in table.to_pylist()}))
 
     return stream
 

@@ -32,6 +32,9 @@ KEPT = "what was done is kept; mend it and run the same again with resume"
 START_S = 600.0  # for a process to import torch and build the model
 STEP = 0.5  # seconds between looks at the clock
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# What a forward pass frees, glibc gives back to the kernel, and each page of the next one is a fault. A worker keeps up
+# to so many bytes; tools/bench_batch.py shows what it gains.
+KEPT_MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(1 << 30))
 
 
 class Crash(Exception):
@@ -54,7 +57,7 @@ class Worker:
     ) -> None:
         self._predictor, self._timeout = predictor, timeout_s
         threads = dict.fromkeys(THREADS, str(predictor.threads)) if predictor.threads else {}
-        self._environment = os.environ | threads | (environment or {})
+        self._environment = KEPT_MEMORY | dict(os.environ) | threads | (environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._complaints: deque[bytes] = deque(maxlen=2)
         self._deadline: float | None = None  # while we wait for the process

@@ -48,6 +48,10 @@ class ExportedModel(VideoModel):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_runner": None}
 
+    def extra_repr(self) -> str:
+        changed = [f"{kind}: {count} of {of} in int8" for kind, (count, of) in self.changes.items()]
+        return ", ".join([self.facts.model, self.facts.format, f"{self.facts.size:,} bytes", *changed])
+
     @property
     def changes(self) -> Mapping[str, tuple[int, int]]:
         """{kind of layer: (changed, of so many)} where the network is no longer the one that was exported."""

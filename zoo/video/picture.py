@@ -78,13 +78,16 @@ def is_whole(value: Any, least: int = 1) -> bool:
 
 
 class Converter:
-    """Decoded frames to upright RGB. One for all frames of a decoder: av allocates a scaler for each, freed late."""
+    """Decoded frames to upright RGB. One for all frames of a decoder: av allocates a scaler for each, freed late.
+
+    On one thread: more of them are slower up to 1080p, and gain little beyond; see tools/bench_convert.py.
+    """
 
     def __init__(self) -> None:
         self.reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> Picture:
-        rgb: npt.NDArray[Any] = self.reformatter.reformat(frame, format="rgb24").to_ndarray()
+        rgb: npt.NDArray[Any] = self.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(rgb, quarter_turns(frame)))
 
 

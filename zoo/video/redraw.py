@@ -115,6 +115,7 @@ class _Redraw:
             format=self.stream.pix_fmt,
             dst_colorspace=space if space in KNOWN else None,
             dst_color_range=ColorRange.MPEG,
+            threads=1,
         )
         stamp = decoded.frame.pts
         if decoded.index == 0:
