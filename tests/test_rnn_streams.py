@@ -153,6 +153,14 @@ def test_frames_and_states_that_do_not_fit_say_so(name):
         model.step(frames[:, :, :0], model.init_state(2))
 
 
+@pytest.mark.parametrize("name", ["convgru_tiny", "convlstm_small", "predrnn"])
+def test_a_state_of_frames_of_another_size_says_so(name):
+    model = model_of(name)
+    _, state = run(model, clip(1), 1)
+    with pytest.raises(GeometryError, match="another size"):
+        model.step(clip(1, side=48), state)
+
+
 @pytest.mark.parametrize("name", BLIND)
 def test_a_bidirectional_network_refuses_and_names_those_that_take_streams(name):
     model = model_of(name)

@@ -192,6 +192,16 @@ class VideoModel(nn.Module):
                 hint=f"start with init_state({len(frames)})",
             )
 
+    @staticmethod
+    def spread(past: Tensor, *shape: int) -> Tensor:
+        """A part of a state over maps of this shape, as `expand` has it: one pixel stands for all, before any frame.
+
+        Raises GeometryError for one of frames of another size.
+        """
+        if any(have not in (1, want) for have, want in zip(past.shape, shape, strict=True) if want != -1):
+            raise GeometryError("the state is of frames of another size", hint="start with init_state()")
+        return past.expand(*shape)
+
     def predict(self, video: Any, **options: Any) -> Prediction:
         """The same as `zoo.predict(model, video, **options)`."""
         from zoo.tasks import predict

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from zoo.errors import GeometryError, SpecError
+from zoo.errors import SpecError
 from zoo_cnn.blocks import BlockNet, Bottleneck, Head, ResBlock, ResStage, Stem, for_convolutions, pool_windows
 from zoo_cnn.csn import csn
 from zoo_cnn.options import one_of, whole
@@ -140,9 +140,7 @@ class Run:
     def past(self, name: str, frames: Tensor, count: int) -> Tensor:
         """What is kept for maps like these `[B, t, H, W, C]`, `[B, count, H, W, C]`; at first zeros of one pixel."""
         past = self.state.get(name, frames.new_zeros(1, 1, 1, 1, 1))
-        if past.shape[2:4] not in ((1, 1), frames.shape[2:4]):
-            raise GeometryError("the state is of frames of another size", hint="start with init_state()")
-        return past.to(frames.dtype).expand(frames.shape[0], count, *frames.shape[2:])
+        return zoo.VideoModel.spread(past.to(frames.dtype), frames.shape[0], count, *frames.shape[2:])
 
     def times(self) -> Tensor:
         """Which frame of its stream each is, `[B, 1, t, 1, 1]`; negative where it is from before the first."""

@@ -165,7 +165,7 @@ class Conv(nn.Module):
             return x, None
         if past is None:
             past = x.new_zeros(1, 1, 1, 1, 1)
-        past = past.expand(x.shape[0], x.shape[1], self.past, *x.shape[3:]).to(x.dtype)
+        past = zoo.VideoModel.spread(past, x.shape[0], x.shape[1], self.past, *x.shape[3:]).to(x.dtype)
         x = torch.cat([past, x], 2)
         return self.conv_2(x), x[:, :, -self.past :].clone()
 

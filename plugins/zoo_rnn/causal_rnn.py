@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import zoo
 from zoo.errors import SpecError
 from zoo_rnn.conv_rnn import Cell, blank, cell_of, halved, unroll
 from zoo_rnn.recurrent import RecurrentNet, Remembers, State
@@ -44,7 +45,7 @@ class CausalLevel(Remembers):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         maps = F.relu(self.space_norm(self.space(x)))  # [B, out, T, H/2, W/2]
-        past = state["past"].to(maps.dtype).expand(-1, -1, -1, *maps.shape[3:])
+        past = zoo.VideoModel.spread(state["past"].to(maps.dtype), -1, -1, -1, *maps.shape[3:])
         seen = torch.cat([past, maps], 2)
         out = F.relu(self.time_norm(self.time(seen)) + self.shortcut(x))
         return out, {"past": seen[:, :, seen.shape[2] - self.look_back :].clone()}

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+import zoo
 from zoo.errors import SpecError
 from zoo_rnn.conv_gru import ConvGRU
 from zoo_rnn.conv_lstm import ConvLSTM
@@ -25,7 +26,7 @@ Cell = ConvLSTM | ConvGRU
 def unroll(cell: Cell, maps: Tensor, state: State) -> tuple[Tensor, State]:
     """A cell along the frames of maps `[B, C, T, h, w]`: its hidden maps `[B, D, T, h, w]` and its state after them."""
     inputs = per_frame(cell.inputs, maps).unbind(2)
-    past = tuple(state[name].to(inputs[0].dtype).expand(-1, -1, *maps.shape[3:]) for name in cell.PARTS)
+    past = tuple(zoo.VideoModel.spread(state[name].to(inputs[0].dtype), -1, -1, *maps.shape[3:]) for name in cell.PARTS)
     outputs = []
     for gates in inputs:
         past = cell(gates, past)

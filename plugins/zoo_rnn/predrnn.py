@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+import zoo
 from zoo_rnn.next_frames import NextFrames
 from zoo_rnn.recurrent import Remembers, State, per_frame
 
@@ -61,7 +62,7 @@ class PredRNNStack(Remembers):
         return {name: like.new_zeros(batch, self.layers[0].channels, *(size or (1, 1))) for name in [*names, "memory"]}
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        state = {name: value.to(x.dtype).expand(-1, -1, *x.shape[3:]) for name, value in state.items()}
+        state = {name: zoo.VideoModel.spread(value.to(x.dtype), -1, -1, *x.shape[3:]) for name, value in state.items()}
         outputs = []
         for gates in per_frame(self.layers[0].conv_x, x).unbind(2):  # the layers above read what comes up to them
             new, h, m = {}, None, state["memory"]
