@@ -33,8 +33,8 @@ START_S = 600.0  # for a process to import torch and build the model
 STEP = 0.5  # seconds between looks at the clock
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # What a forward pass frees, glibc gives back to the kernel, and each page of the next one is a fault. A worker keeps up
-# to so many bytes; tools/bench_batch.py shows what it gains.
-KEPT_MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(1 << 30))
+# to so many bytes; tools/bench_batch.py shows what it gains. 32 MiB is the most that every glibc takes for the second.
+KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
 
 
 class Crash(Exception):
