@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from deploying import NAME, same, write_onnx, write_videos
 
 import zoo
 from zoo.cli import commands
-from zoo.deploy import export, rerun, trace
+from zoo.deploy import export, rerun, saturation, trace
 from zoo.deploy.exported import ExportedModel
 from zoo.errors import DeploymentError, GeometryError, SpecError, VideoError, WeightsCorrupt, WeightsNotFound
+from zoo.evaluate import running
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def loaded(folder):
 
 def test_an_exported_file_says_what_the_network_says(model, loaded, videos):
     same(loaded, model, videos)
-    assert loaded.comparison.clips == 3 and loaded.comparison.distance < 1e-5
+    assert loaded.comparison.clips == 3 and max(loaded.comparison.distance, loaded.comparison.embedding) < 1e-5
     assert (loaded.preprocessing, loaded.labels) == (model.preprocessing, model.labels)
     assert repr(loaded) == f"ExportedModel({loaded.facts.model}, pt2, {loaded.facts.size:,} bytes)"
     assert not [*loaded.parameters()] and loaded.weights.license == model.weights.license
@@ -105,6 +107,8 @@ def test_what_a_file_cannot_do_is_said(loaded, videos):
         loaded(torch.zeros(1, 3, 8, 32, 32))
     with pytest.raises(SpecError, match="optimised or exported already"):
         zoo.optimize(loaded)
+    with pytest.raises(SpecError, match="one whole, with its classifier"):
+        loaded.reset_classifier(3)
 
 
 def test_only_a_trusted_and_sound_folder_is_opened(folder, loaded, tmp_path):
@@ -154,11 +158,17 @@ def test_what_cannot_be_exported_leaves_nothing(model, videos, tmp_path, monkeyp
         zoo.export(model, "pt2", out, videos=videos)
 
 
+@pytest.mark.parametrize("output", rerun.OUTPUTS)
 @pytest.mark.parametrize("wrong", [0.001, float("nan")])
-def test_a_file_that_says_something_else_is_not_handed_out(model, videos, tmp_path, monkeypatch, wrong):
+def test_a_file_that_says_something_else_is_not_handed_out(model, videos, tmp_path, monkeypatch, wrong, output):
+    def prove(file, kind, clips, name):
+        with torch.no_grad():
+            said = {"logits": model(clips), "embedding": model.forward_embedding(clips)}
+        return said | {output: said[output] * (1 + wrong)}
+
     monkeypatch.setattr(export, "write", lambda *a: a[-1].touch())
-    monkeypatch.setattr(export, "prove", lambda file, kind, clips, name: _logits(model, clips) * (1 + wrong))
-    with pytest.raises(DeploymentError, match="something else than the network"):
+    monkeypatch.setattr(export, "prove", prove)
+    with pytest.raises(DeploymentError, match=f"something else than the network does: {output}"):
         zoo.export(model, "pt2", tmp_path / "out", videos=videos)
     assert not (tmp_path / "out").exists()
 
@@ -166,6 +176,16 @@ def test_a_file_that_says_something_else_is_not_handed_out(model, videos, tmp_pa
 def _logits(model, clips):
     with torch.no_grad():
         return model(clips)
+
+
+def test_both_outputs_are_proven(folder, model, videos):
+    clips = torch.cat([zoo.load_clips(model, video, views="fast").data for video in videos])
+    with torch.no_grad():
+        wanted = {"logits": model(clips), "embedding": model.forward_embedding(clips)}
+    said = export.prove(folder / "model.pt2", "pt2", clips, "x")
+    assert said.keys() == wanted.keys() == set(rerun.OUTPUTS)
+    for output, rows in wanted.items():
+        assert said[output].shape == rows.shape and (said[output] - rows).abs().max() <= 1e-4 * rows.abs().max()
 
 
 def test_a_file_that_does_not_run_is_an_error(tmp_path):
@@ -180,6 +200,57 @@ def test_a_missing_library_is_named(model, monkeypatch, tmp_path):
         zoo.export(model, "onnx", tmp_path / "out")
     with pytest.raises(zoo.ZooError, match="needs onnx"):
         zoo.optimize(model, "int8-dynamic")
+
+
+def test_int8_weights_that_may_saturate_here_are_warned_of(loaded, tmp_path, monkeypatch):
+    """Files that are not opened before they are run, so that any bytes will do."""
+    facts = dataclasses.replace(loaded.facts, format="onnx", changes={"linear": (1, 1)})
+    kinds = {"eight": {"int8 weights": "8 bits"}, "seven": {"int8 weights": "7 bits"}, "unknown": {"onnx": "1"}}
+    for kind, said in kinds.items():
+        ExportedModel(loaded.data, dataclasses.replace(facts, made_with=said)).save(tmp_path / kind)
+    ExportedModel(loaded.data, dataclasses.replace(facts, changes={})).save(tmp_path / "float32")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(saturation, "has_vnni", lambda: False)
+    for kind in ("eight", "unknown"):
+        with pytest.warns(UserWarning, match=f"{kind}: its int8 weights .* quantise again here"):
+            zoo.load_exported(tmp_path / kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in ("seven", "float32"):
+            zoo.load_exported(tmp_path / kind)
+        monkeypatch.setattr("platform.machine", lambda: "aarch64")
+        zoo.load_exported(tmp_path / "eight")
+        monkeypatch.undo()
+        monkeypatch.setattr(saturation, "has_vnni", lambda: True)
+        zoo.load_exported(tmp_path / "eight")
+
+
+def test_it_is_evaluated_on_the_cpu_where_there_is_a_gpu(folder, model, videos, tmp_path, monkeypatch):
+    listed = tmp_path / "videos.csv"
+    listed.write_text("path,label\n" + "".join(f"{video},{Path(video).stem}\n" for video in videos))
+    trusted = zoo.load_exported
+    monkeypatch.setattr("zoo.deploy.exported.load_exported", lambda folder: trusted(folder, trust=True))
+    wanted = zoo.evaluate(model, listed, views="fast", workers=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = zoo.evaluate(f"local-dir:{folder}", listed, views="fast", workers=0)
+    assert found.setting["machine"]["device"] == "cpu" and found.confusion == wanted.confusion
+
+
+@pytest.mark.parametrize("where", ["file", "file/within"])
+def test_an_evaluation_that_cannot_be_written_does_not_start(model, tmp_path, monkeypatch, where):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(running, "read_listing", lambda name: pytest.fail("started"))
+    with pytest.raises(SpecError, match=f"out=.*{where}'.*file is no folder"):
+        zoo.evaluate(model, tmp_path, out=tmp_path / where)
+
+
+def test_the_command_line_looks_at_the_folder_first(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for name in ("optimize", "export"):
+        monkeypatch.setattr(zoo, name, lambda *a, **k: pytest.fail("started"), raising=False)
+    for out in (tmp_path, tmp_path / "file", tmp_path / "file" / "within"):
+        result = CliRunner().invoke(commands, ["export", NAME, "-o", str(out), "--int8"])
+        assert result.exit_code and "there already" in result.output, result.output
 
 
 def test_the_rerun_script_knows_nothing_of_zoo():

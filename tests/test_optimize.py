@@ -10,9 +10,10 @@ import torch
 from deploying import NAME, same, write_onnx, write_videos
 
 import zoo
-from zoo.deploy import optimize, quantize, trace
+from zoo.deploy import optimize, quantize, saturation, trace
 from zoo.deploy.compare import check, compare
-from zoo.errors import DeploymentError, SpecError
+from zoo.deploy.compiled import CompiledModel
+from zoo.errors import DeploymentError, NotCausal, SpecError
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,11 @@ def test_too_far_from_the_original_is_an_error():
         check(other, max_distance=10, min_agreement=0.5, what="x")
     broken = compare(wanted * float("nan"), wanted)
     assert broken.distance == float("inf")
+    within = compare(wanted, wanted, (wanted * 1.5, wanted))
+    assert "embeddings by 5.0e-01" in str(within) and "embeddings" not in str(near)
+    check(within, max_distance=0.5, min_agreement=1.0, what="x")
+    with pytest.raises(DeploymentError, match=r"embeddings by 5\.0e-01"):
+        check(within, max_distance=0.4, min_agreement=1.0, what="x")
 
 
 def test_what_is_slower_or_unknown_is_not_made(model, monkeypatch):
@@ -51,9 +57,39 @@ def test_what_is_slower_or_unknown_is_not_made(model, monkeypatch):
     monkeypatch.setattr(optimize, "clips_of", lambda *a, **k: torch.zeros(1, 3, 8, 64, 64))
     with pytest.raises(DeploymentError, match="slower than float32 on this CPU"):
         zoo.optimize(model, "bf16")
-    empty = torch.nn.Module()
-    assert optimize._convolves(model, torch.zeros(1, 3, 8, 64, 64)) and not [*empty.parameters()]
+    assert optimize._convolves(model, torch.zeros(1, 3, 8, 64, 64))
     assert not optimize._convolves(zoo.create("videomae_tiny"), torch.zeros(1, 3, 8, 64, 64))
+
+
+def test_a_compiled_model_follows_streams_as_its_network():
+    model = zoo.create("convgru_tiny.camera_motion")
+    made = CompiledModel(model)
+    assert (made.delay, made.receptive_field, made.period) == (model.delay, model.receptive_field, model.period)
+    clip = zoo.synth.generate("pan_left", seed=3, duration_s=1.5, fps=12, size=(96, 128))
+    said, wanted = [], []
+    for network, found in ((made, said), (model, wanted)):
+        live = zoo.Stream(network)
+        assert live.has_steps
+        found += live.push(clip.frames, [i / 12 for i in range(len(clip.frames))])
+    assert len(said) == len(wanted) > 2
+    assert all(torch.equal(one.scores, other.scores) for one, other in zip(said, wanted, strict=True))
+    state = made.reset_state(made.init_state(2), [1])
+    assert state.keys() == model.init_state(2).keys()
+    with pytest.raises(NotCausal, match="looks ahead"):
+        CompiledModel(zoo.create(NAME)).init_state(1)
+
+
+def test_steps_keep_what_a_model_says_of_itself(model):
+    late = copy.deepcopy(model)
+    late.delay, late.receptive_field, late.period = 3, 9, 2
+    made = CompiledModel(late)
+    assert (made.delay, made.receptive_field, made.period) == (3, 9, 2)
+
+
+def test_a_compiled_classifier_is_not_replaced(model):
+    with pytest.raises(SpecError, match="r2plus1d_tiny is compiled") as refused:
+        CompiledModel(model).reset_classifier(3)
+    assert "optimise" in refused.value.hint
 
 
 def test_nothing_changed_is_an_error(model, monkeypatch):
@@ -62,6 +98,26 @@ def test_nothing_changed_is_an_error(model, monkeypatch):
     monkeypatch.setattr(optimize, "_compiled", lambda original, method: same)
     with pytest.raises(DeploymentError, match="'compile' changes nothing of r2plus1d_tiny"):
         optimize.optimized(model, "compile", clips, clips)
+
+
+@pytest.mark.parametrize(("vnni", "bits", "most"), [(False, "7 bits", 64), (True, "8 bits", 127)])
+def test_weights_have_as_many_bits_as_the_processor_can_add_up(tmp_path, monkeypatch, vnni, bits, most):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(saturation, "has_vnni", lambda: vnni)
+    weights = onnx.numpy_helper.from_array(torch.linspace(-1, 1, 64).reshape(8, 8).numpy(), "weights")
+    clip, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 8]) for name in ("clip", "logits")
+    )
+    product = onnx.helper.make_node("MatMul", ["clip", "weights"], ["logits"])
+    graph = onnx.helper.make_graph([product], "graph", [clip], [logits], [weights])
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), str(tmp_path / "a.onnx"))
+    with trace.quiet():
+        quantize._quantize(tmp_path / "a.onnx", tmp_path / "b.onnx", None)
+    made = onnx.load(str(tmp_path / "b.onnx")).graph.initializer
+    (whole,) = (onnx.numpy_helper.to_array(w) for w in made if w.data_type == onnx.TensorProto.INT8 and len(w.dims) > 1)
+    assert abs(whole.astype(int)).max() == most and saturation.made_here() == {"int8 weights": bits}
 
 
 @pytest.mark.slow
@@ -80,7 +136,8 @@ def test_int8_runs_in_whole_numbers_and_says_how_much(onnx, videos, tmp_path, na
     assert f"linear: {changes['linear'][0]} of {changes['linear'][1]} in int8" in repr(made)
     attended = len(model.blocks) if name != NAME else 0
     assert made.data.count(b"MultiHeadAttention") >= attended and (attended > 0) == (b"MultiHead" in made.data)
-    assert 0 < made.comparison.distance < 0.2
+    assert 0 < made.comparison.distance < 0.2 and 0 < made.comparison.embedding < 0.2
+    assert made.facts.made_with["int8 weights"] == ("8 bits" if saturation.has_vnni() else "7 bits")
     assert made.facts.size < (0.5 if method == "int8" else 1.1) * 4 * sum(p.numel() for p in model.parameters())
     written = zoo.export(made, "onnx", tmp_path / "int8")
     assert zoo.create(f"local-dir:{tmp_path / 'int8'}").predict(videos[0]).top == written.predict(videos[0]).top

@@ -57,13 +57,16 @@ def test_the_picture_shows_every_contestant(accuracy):
     assert bench(rows[0], row("b", accuracy=(70.0, "other"))).picture().size == picture.size
 
 
-def test_nothing_measured_is_nothing_drawn_and_devices_are_tried_first(tmp_path):
+def test_nothing_measured_is_nothing_drawn_and_devices_are_tried_first(tmp_path, monkeypatch):
     with pytest.raises(DeploymentError, match="too large"):
         bench(row(speed=(), error="too large")).picture()
     with pytest.raises(SpecError, match="device 'nowhere'"):
         zoo.bench("r2plus1d_tiny", device="nowhere")
     result = CliRunner().invoke(commands, ["bench", "r2plus1d_tiny", "--plot", str(tmp_path / "speed.foo")])
     assert result.exit_code == 2 and "no .png" in result.output
+    monkeypatch.setattr(zoo, "bench", lambda *a, **k: pytest.fail("started"))
+    result = CliRunner().invoke(commands, ["bench", "r2plus1d_tiny", "--plot", str(tmp_path / "nowhere" / "speed.png")])
+    assert result.exit_code == 2 and "nowhere is no folder" in result.output.replace("\n", " ")
 
 
 def test_who_takes_part():

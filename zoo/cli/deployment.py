@@ -28,9 +28,12 @@ def export_command(model: str, output: Path, format: str, int8: bool, videos: st
     it is kept, a new process runs the file, and its answers are compared with the network's. Run an ONNX export by
     `zoo predict --model local-dir:OUTPUT`.
     """
-    shown = _videos(videos)
+    from zoo.deploy.exported import new_folder
+
     if int8 and format != "onnx":
         raise click.UsageError("--int8 is for --format onnx")
+    new_folder(output)  # before minutes of work
+    shown = _videos(videos)
     chosen = zoo.optimize(model, "int8", videos=shown) if int8 else model
     made = zoo.export(chosen, format, output, videos=shown)
     click.echo(f"{output}: {made.facts.size:,} bytes; {made.comparison}")
@@ -66,6 +69,8 @@ def bench_command(
     """
     if plot is not None and plot.suffix.lower() != ".png":
         raise click.BadParameter(f"{plot} is no .png file", param_hint="--plot")
+    if plot is not None and not plot.parent.is_dir():
+        raise click.BadParameter(f"{plot.parent} is no folder", param_hint="--plot")
     found = zoo.bench(
         names,
         ways=ways,

@@ -12,10 +12,12 @@ from torch import Tensor
 from zoo import synth
 from zoo.contract import VideoModel
 from zoo.deploy.facts import Comparison
+from zoo.deploy.rerun import OUTPUTS
 from zoo.errors import DeploymentError, SpecError
 from zoo.tasks.running import evaluating
 from zoo.video.clips import load_clips, protocol_of
 
+LOGITS, EMBEDDING = OUTPUTS
 SIZE = 160  # of generated videos, which are square, as the clips of most protocols
 
 
@@ -39,11 +41,15 @@ def clips_of(model: VideoModel, videos: Iterable[Any] | None, *, seed: int = 0, 
     return torch.cat(found)
 
 
-def answers(model: VideoModel, clips: Tensor) -> Tensor:
-    """What the model says of each clip, `[N, K]`, float32 on the CPU; features where it has no classifier."""
+def answers(model: VideoModel, clips: Tensor, output: str = LOGITS) -> Tensor:
+    """What the model says of each clip, `[N, K]`, float32 on the CPU; features where it has no classifier.
+
+    output: of those that an exported file has.
+    """
+    say = model if output == LOGITS else model.forward_embedding
     like = next(model.parameters(), torch.empty(0))
     with evaluating(model), torch.no_grad():
-        return torch.cat([model(clip.to(like.device, like.dtype)).float().cpu() for clip in clips[:, None]])
+        return torch.cat([say(clip.to(like.device, like.dtype)).float().cpu() for clip in clips[:, None]])
 
 
 def distance(said: Tensor, wanted: Tensor) -> float:
@@ -52,15 +58,17 @@ def distance(said: Tensor, wanted: Tensor) -> float:
     return far if far == far else float("inf")
 
 
-def compare(said: Tensor, wanted: Tensor) -> Comparison:
-    """What one model said, and what the original says, of the same clips."""
+def compare(said: Tensor, wanted: Tensor, embeddings: tuple[Tensor, Tensor] | None = None) -> Comparison:
+    """What one model said, and what the original says, of the same clips. embeddings: of the one and of the other."""
     same = (said.argmax(-1) == wanted.argmax(-1)).float().mean()
-    return Comparison(len(wanted), distance(said, wanted), float(same))
+    apart = None if embeddings is None else distance(*embeddings)
+    return Comparison(len(wanted), distance(said, wanted), float(same), apart)
 
 
 def check(comparison: Comparison, *, max_distance: float, min_agreement: float, what: str) -> None:
     """Raise DeploymentError where they are too far apart."""
-    near = math.isfinite(comparison.distance) and comparison.distance <= max_distance
+    distances = [far for far in (comparison.distance, comparison.embedding) if far is not None]
+    near = all(math.isfinite(far) and far <= max_distance for far in distances)
     if not near or comparison.agreement < min_agreement:
         raise DeploymentError(
             f"{what} says something else than the original ({comparison})",

@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from zoo.contract import VideoModel
+from zoo.contract import State, VideoModel
 from zoo.deploy.facts import Comparison
 from zoo.deploy.trace import quiet
-from zoo.errors import DeploymentError, ZooError
+from zoo.errors import DeploymentError, SpecError, ZooError
 
 
 class CompiledModel(VideoModel):
     """A copy of a network in evaluation mode, compiled as one graph whose weights are constants: it cannot be trained.
 
     Compiled when it is first called, and again for another number of clips, for any number from then on; in a process
-    that it was sent to, anew. `predict`, `embed` and all else is as with the network.
+    that it was sent to, anew. `predict`, `embed` and all else is as with the network. It follows streams where that
+    does: right, but no faster, as `step` is not compiled.
 
     network: the copy. changes: {type of module: (frozen, of so many)}, of what was compiled last. comparison: with the
     network that it was made of.
@@ -35,6 +36,7 @@ class CompiledModel(VideoModel):
         self.num_features, self.num_classes = model.num_features, model.num_classes
         self.spec, self.options, self.weights = model.spec, model.options, model.weights
         self.labels, self.preprocessing, self.geometry = model.labels, model.preprocessing, model.geometry
+        self.delay, self.receptive_field, self.period = model.delay, model.receptive_field, model.period
         self.changes: dict[str, tuple[int, int]] = {}
         self.comparison: Comparison | None = None
         self.eval()
@@ -65,6 +67,22 @@ class CompiledModel(VideoModel):
     def frame_features(self, features: Tensor) -> Tensor:
         return self.network.frame_features(features)
 
+    def reset_classifier(self, num_classes: int) -> None:
+        raise SpecError(
+            f"{self._name()} is compiled, with its classifier as constants",
+            hint="change the network that it was made of, and optimise that again",
+        )
+
+    def init_state(self, batch: int, size: tuple[int, int] | None = None) -> State:
+        return self.network.init_state(batch, size)
+
+    def step(self, frames: Tensor, state: State) -> tuple[Tensor, State]:
+        """That of the network, uncompiled."""
+        return self.network.step(frames, state)
+
+    def _name(self) -> str:
+        return self.spec.full_name if self.spec else type(self.network).__name__
+
     def _call(self, name: str, clip: Tensor) -> Tensor:
         if name not in self._compiled:
             method = _with_code_of_its_own(getattr(self.network, name))
@@ -78,10 +96,9 @@ class CompiledModel(VideoModel):
         except ZooError:
             raise
         except Exception as error:
-            who = self.spec.full_name if self.spec else type(self.network).__name__
             reason = str(error).strip().partition("\n")[0][:300]
             raise DeploymentError(
-                f"{who} cannot be compiled: {type(error).__name__}: {reason}",
+                f"{self._name()} cannot be compiled: {type(error).__name__}: {reason}",
                 hint="torch.compile needs a C++ compiler, and a network that is one graph",
             ) from error
 

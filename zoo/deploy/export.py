@@ -20,7 +20,7 @@ from torch import Tensor
 from zoo.contract import VideoModel
 from zoo.deploy import rerun
 from zoo.deploy.compare import answers, clips_of, compare, distance
-from zoo.deploy.exported import ExportedModel
+from zoo.deploy.exported import ExportedModel, new_folder
 from zoo.deploy.facts import FILES, Comparison, Facts
 from zoo.deploy.trace import Shape, needs, write
 from zoo.errors import DeploymentError, SpecError
@@ -48,14 +48,12 @@ def export(
     protocol makes, and gives `logits [B, K]` and `embedding [B, D]`.
     videos: to compare on; generated ones if None.
     Before anything is in `out`, the file is run by a new process that has not imported zoo, in batches of 1, 2 and 3;
-    its logits are within 1e-4 of the network's, by their scale.
+    its logits and its embedding are each within 1e-4 of the network's, by their scale.
     Raises SpecError; DeploymentError for a network that cannot be one graph, or that says something else then.
     """
-    path = Path(out)
     if format not in FILES:
         raise SpecError(f"format={format!r}", hint=f"it is one of {', '.join(FILES)}")
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise SpecError(f"{path} is there already", hint="give the name of a new folder")
+    path = new_folder(out)
     original = as_model(model)
     made = repack(original, format) if isinstance(original, ExportedModel) else exported(original, format, videos)
     made.save(path)
@@ -81,19 +79,21 @@ def exported(
         needs("onnx", "onnxscript", "onnxruntime")
     network = copy.deepcopy(model).to("cpu", torch.float32).eval().requires_grad_(False)
     clips = clips_of(network, videos) if clips is None else clips
-    wanted = answers(network, clips)
+    wanted = {output: answers(network, clips, output) for output in rerun.OUTPUTS}
     with TemporaryDirectory(prefix="zoo-export-") as folder:
         file = Path(folder) / FILES[format]
         channels, frames, height, width = clips.shape[1:]
         write(network, "onnxruntime" if fused else format, (channels, frames, height, width), file)
         said = prove(file, format, clips, model.spec.full_name)
-        if (far := distance(said, wanted)) > NEAR:
-            raise DeploymentError(
-                f"{model.spec.full_name} as {format} says something else than the network does: logits differ by "
-                f"{far:.1e} of their scale, and {NEAR:g} is allowed",
-                hint="tell the author of the architecture",
-            )
-        comparison = compare(said, wanted)
+        for output in rerun.OUTPUTS:
+            if (far := distance(said[output], wanted[output])) > NEAR:
+                raise DeploymentError(
+                    f"{model.spec.full_name} as {format} says something else than the network does: {output} off by "
+                    f"{far:.1e} of the scale, and {NEAR:g} is allowed",
+                    hint="tell the author of the architecture",
+                )
+        logits, embedding = ((said[output], wanted[output]) for output in rerun.OUTPUTS)
+        comparison = compare(*logits, embeddings=embedding)
         facts = describe(network, format, file, (channels, frames, height, width), comparison)
         return ExportedModel(file.read_bytes(), facts)
 
@@ -116,7 +116,7 @@ def describe(network: VideoModel, format: str, file: Path, clip: Shape, comparis
     )
 
 
-def prove(file: Path, format: str, clips: Tensor, name: str) -> Tensor:
+def prove(file: Path, format: str, clips: Tensor, name: str) -> dict[str, Tensor]:
     """What a new process, without zoo, makes of the clips, in batches of every size."""
     batches: dict[str, Any] = {}
     left = clips.numpy()
@@ -142,7 +142,8 @@ def prove(file: Path, format: str, clips: Tensor, name: str) -> Tensor:
             f"{name} as {format} was written, and cannot be run: {said}", hint="try another format, or newer versions"
         )
     with np.load(got) as found:
-        return torch.cat([torch.from_numpy(found[batch]) for batch in batches])
+        rows = {output: [torch.from_numpy(found[f"{batch}.{output}"]) for batch in batches] for output in rerun.OUTPUTS}
+    return {output: torch.cat(several) for output, several in rows.items()}
 
 
 def repack(model: ExportedModel, format: str) -> ExportedModel:

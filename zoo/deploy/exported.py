@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from zoo import registry
 from zoo.contract import VideoModel
 from zoo.deploy.facts import FILES, NEEDS_TRUST, Comparison, Facts, read_facts
 from zoo.deploy.rerun import OPENERS, Run
+from zoo.deploy.saturation import can_saturate
 from zoo.deploy.trace import needs
 from zoo.errors import DeploymentError, SpecError, UnknownModel
 from zoo.spec import Geometry, ModelSpec, Weights
@@ -74,14 +76,16 @@ class ExportedModel(VideoModel):
             hint='level="clip" gives its embedding; the network itself, from zoo.create, has the rest',
         )
 
+    def reset_classifier(self, num_classes: int) -> None:
+        raise SpecError(
+            f"{self.facts.model} was exported as one whole, with its classifier",
+            hint=f"zoo.create(name, num_classes={num_classes}) makes a network with another, to train and to export",
+        )
+
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the file and its export.json into a new folder, for `zoo.load_exported`; gives the folder."""
-        path = Path(folder)
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            if not path.is_dir() or any(path.iterdir()):
-                raise SpecError(f"{path} is there already", hint="give the name of a new folder") from None
+        path = new_folder(folder)
+        path.mkdir(parents=True, exist_ok=True)
         (path / FILES[self.facts.format]).write_bytes(self.data)
         self.facts.write(path)
         return path
@@ -99,7 +103,8 @@ class ExportedModel(VideoModel):
                     hint=f"it was made with {', '.join(' '.join(pair) for pair in self.facts.made_with.items())}",
                 ) from error
         clips = clip.detach().to("cpu", torch.float32).contiguous()
-        return torch.from_numpy(self._runner(clips.numpy(), output))
+        (said,) = self._runner(clips.numpy(), output)
+        return torch.from_numpy(said)
 
     def _apply(self, function: Any, recurse: bool = True) -> Any:
         moved = function(torch.empty(0))
@@ -110,10 +115,20 @@ class ExportedModel(VideoModel):
         return super()._apply(function, recurse)  # type: ignore[no-untyped-call]
 
 
+def new_folder(name: str | os.PathLike[str]) -> Path:
+    """A folder to write into: one that is not there, or empty. Raises SpecError for another."""
+    path = Path(name)
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not nearest.is_dir() or (nearest == path and any(path.iterdir())):
+        raise SpecError(f"{nearest} is there already", hint="give the name of a new folder")
+    return path
+
+
 def load_exported(folder: str | os.PathLike[str], *, trust: bool = False) -> ExportedModel:
     """The model that `zoo.export` or `save` has written into a folder; the plugin that it came from is not needed.
 
     trust: pt2 and aoti files can hold code, which opening them runs: True says that you know where they come from.
+    Warns of an int8 file that was made for processors with VNNI, where this one has none.
     Raises WeightsNotFound, WeightsCorrupt; SpecError for a file that has to be trusted and is not.
     """
     path = Path(folder)
@@ -122,6 +137,12 @@ def load_exported(folder: str | os.PathLike[str], *, trust: bool = False) -> Exp
         raise SpecError(
             f"{path} is {facts.format}, and such a file can run any code",
             hint="trust=True if you know where it comes from; onnx is safe to open",
+        )
+    if facts.changes and can_saturate(facts.made_with):
+        warnings.warn(
+            f"{path}: its int8 weights may be of 8 bits, for processors with VNNI. This one has none, and sums in ONNX "
+            "Runtime can saturate, which makes answers wrong: quantise again here, by zoo.optimize(model, 'int8')",
+            stacklevel=2,
         )
     return ExportedModel((path / FILES[facts.format]).read_bytes(), facts)
 

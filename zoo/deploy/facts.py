@@ -26,21 +26,25 @@ class Comparison(Data):
     """Of a model with the one that it was made of.
 
     clips: how many both were asked about. distance: the largest difference of their logits, by the largest logit.
-    agreement: the share of clips that both give the same best label.
+    agreement: the share of clips that both give the same best label. embedding: as distance, of their embeddings; None
+    where these were not compared.
     """
 
     clips: int
     distance: float
     agreement: float
+    embedding: float | None = None
 
     def __post_init__(self) -> None:
         self._require(is_count(self.clips), "clips", "a number of clips")
         self._require(isinstance(self.distance, float | int), "distance", "a number")
         self._require(is_number(self.agreement), "agreement", "a number")
+        self._require(isinstance(self.embedding, float | int | None), "embedding", "a number or None")
 
     def __str__(self) -> str:
         same = f"{self.agreement:.0%} keep their best label"
-        return f"{self.clips} clips: logits differ by {self.distance:.1e} of their scale, {same}"
+        embeddings = "" if self.embedding is None else f", embeddings by {self.embedding:.1e}"
+        return f"{self.clips} clips: logits differ by {self.distance:.1e} of their scale{embeddings}, {same}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Facts(Data):
 
     model: its name. format, sha256, size: of the file. clip: `(C, T, H, W)`, what it takes any number of.
     changes: {kind of layer: [changed, of so many]} where it is no longer the network that it was.
-    comparison: with the original. made_with: versions of libraries.
+    comparison: with the original. made_with: versions of libraries, and of int8 weights how many bits they have.
     """
 
     model: str

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoo.contract import VideoModel
-from zoo.deploy.compare import answers, check, clips_of, compare
+from zoo.deploy.compare import EMBEDDING, answers, check, clips_of, compare
 from zoo.deploy.compiled import CompiledModel
 from zoo.deploy.export import exported
 from zoo.deploy.exported import ExportedModel
@@ -45,10 +45,12 @@ def optimize(
     on a GPU and "compile" on a CPU: what changes numbers on a CPU is never chosen for you.
     videos: to measure scales and to compare on, at least three and of the kind that the model is for; generated ones
     if None. Two thirds of them measure, one third compares, where both is needed.
-    max_distance: of the logits from the original's, by their largest; None is 1e-3, or 0.1 for bf16, 0.2 for int8.
+    max_distance: of the logits from the original's, by their largest; None is 1e-3, or 0.1 for bf16, 0.2 for int8,
+    whose embedding has the same bound.
     min_agreement: the share of clips that have to keep their best label.
 
-    The result has `changes`, {kind: (how many were changed, of so many)}, and `comparison`: clips, distance, agreement.
+    The result has `changes`, {kind: (how many were changed, of so many)}, and `comparison`: clips, distance, agreement,
+    and for int8 embedding.
     Raises SpecError; DeploymentError where nothing was changed, or the result is too far from the original; and for
     "bf16" on a CPU without matrix units for it, where it is slower.
     """
@@ -76,7 +78,9 @@ def optimized(
     """See `optimize`. clips: to compare on; calibration: to measure scales on."""
     made = _compiled(original, method) if method in ("compile", "bf16") else _int8(original, clips, calibration, method)
     name = original.spec.full_name if original.spec else type(original).__name__
-    comparison = compare(answers(made, clips), answers(original, clips))
+    whole = isinstance(made, ExportedModel)  # a compiled one computes its embeddings only where they are asked for
+    embeddings = (answers(made, clips, EMBEDDING), answers(original, clips, EMBEDDING)) if whole else None
+    comparison = compare(answers(made, clips), answers(original, clips), embeddings)
     if not any(count for count, _ in made.changes.values()):
         raise DeploymentError(f"{method!r} changes nothing of {name}", hint="leave it as it is")
     limit = DISTANCE[method] if max_distance is None else max_distance

@@ -3,7 +3,7 @@
     python rerun.py onnx model.onnx clips.npz answers.npz
 
 clips.npz holds arrays `[B, C, T, H, W]`, float32, as the protocol in export.json makes them of a video; answers.npz
-gets what the model says of each, under the same names.
+gets what the model says of each, under the same names with `.logits` and `.embedding` after them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 OUTPUTS = ("logits", "embedding")  # of every file, in this order
-Run = Callable[[Any, str], Any]  # an array of clips and the name of an output, to an array
+Run = Callable[..., list[Any]]  # an array of clips and names of outputs, to an array for each
 
 
 def open_onnx(file: str | io.BytesIO, threads: int = 0) -> Run:
@@ -27,7 +27,7 @@ def open_onnx(file: str | io.BytesIO, threads: int = 0) -> Run:
     options.intra_op_num_threads = threads
     source = file if isinstance(file, str) else file.getvalue()
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    return lambda clips, output: session.run([output], {"clip": clips})[0]
+    return lambda clips, *outputs: session.run(outputs, {"clip": clips})
 
 
 def open_pt2(file: str | io.BytesIO, threads: int = 0) -> Run:
@@ -48,9 +48,10 @@ def open_aoti(file: str | io.BytesIO, threads: int = 0) -> Run:
 def _of_torch(model: Callable[..., Any], device: str) -> Run:
     import torch
 
-    def run(clips: Any, output: str) -> Any:
+    def run(clips: Any, *outputs: str) -> list[Any]:
         with torch.no_grad():
-            return model(torch.from_numpy(clips).to(device))[OUTPUTS.index(output)].cpu().numpy()
+            said = model(torch.from_numpy(clips).to(device))
+        return [said[OUTPUTS.index(output)].cpu().numpy() for output in outputs]
 
     return run
 
@@ -61,8 +62,11 @@ OPENERS = {"onnx": open_onnx, "pt2": open_pt2, "aoti": open_aoti}
 def main() -> None:
     kind, file, clips, answers = sys.argv[1:]
     run = OPENERS[kind](file)
+    said: dict[str, Any] = {}
     with np.load(clips) as batches:
-        said = {name: run(batches[name], OUTPUTS[0]) for name in batches.files}
+        for name in batches.files:
+            arrays = run(batches[name], *OUTPUTS)
+            said |= {f"{name}.{output}": array for output, array in zip(OUTPUTS, arrays, strict=True)}
     assert not [name for name in sys.modules if name.partition(".")[0] == "zoo"], "zoo was imported"
     np.savez(answers, **said)
 

@@ -22,6 +22,7 @@ from zoo.processes import World, processes
 from zoo.spec import Preprocessing
 from zoo.tasks import as_model
 from zoo.video.clips import ViewsOption, protocol_of, view_counts
+from zoo.weights.repository import exported_folder
 
 COMPUTING = ("video-zoo", "torch", "torchvision", "timm", "av", "numpy")
 
@@ -41,7 +42,11 @@ def run(
         raise SpecError(f"workers={workers!r}", hint="it is a number of processes, 0 to decode in this one")
     if device is None and isinstance(model_or_name, VideoModel):
         device = next(model_or_name.parameters(), torch.empty(0)).device
+    elif device is None and exported_folder(model_or_name) is not None:
+        device = "cpu"  # what was exported runs nowhere else
     with processes("" if device is None else str(device)) as world:
+        if out is not None:
+            world.by_first(lambda: _check_folder(Path(out)))
         model = as_model(model_or_name, world.device)
         _check_task(model)
         protocol = protocol_of(model)
@@ -87,6 +92,13 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return ""
+
+
+def _check_folder(path: Path) -> None:
+    """Raise SpecError for one that cannot be written into, before anything is measured."""
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise SpecError(f"out={str(path)!r}: {nearest} is no folder", hint="give the name of one, new or not")
 
 
 def _check_task(model: VideoModel) -> None:
