@@ -107,6 +107,19 @@ def test_videos_that_cannot_be_read_are_counted_and_listed(found):
     assert "blue/2.mp4" in str(found)
 
 
+def test_a_video_that_is_listed_twice_and_cannot_be_read_counts_twice(folder, tmp_path):
+    rows = [
+        f"{folder / name}.mp4,{label}" for name, label in (("red/1", "red"), ("blue/2", "blue"), ("blue/2", "blue"))
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    found = zoo.evaluate(Colours(), tmp_path / "t.csv", workers=0)
+    data = found.to_dict()
+    assert data["videos"] == len(found.scores.scored) + len(data["unreadable"]) == 3
+    assert [row["video"] for row in data["unreadable"]] == [row["video"] for row in data["results"] if "error" in row]
+    assert list(found.unreadable) == [f"{folder / 'blue/2.mp4'}", f"{folder / 'blue/2.mp4'} (2)"]
+    assert "2 could not be read" in str(found)
+
+
 def test_fast_is_one_centre_view(folder):
     """The middle of red/2 is green."""
     fast = zoo.evaluate(Colours(), folder, views="fast", workers=0)
@@ -223,6 +236,8 @@ def test_the_best_temperature_makes_scores_as_sure_as_they_are_right(found):
     assert right.scored[0].scores[0] == pytest.approx(0.75, abs=1e-3)
     assert right.accuracy() == scores.accuracy() == 75.0
     assert [outcome.error for outcome in right.outcomes] == [outcome.error for outcome in scores.outcomes]
+    assert best_temperature(Scores(tuple(outcomes[:3]), 1.0, 1, 1), protocol) is None  # the colder, the likelier
+    assert best_temperature(Scores((), 1.0, 1, 1), protocol) is None
     again = found.scores.under(Colours().preprocessing)
     assert all(torch.equal(a.scores, b.scores) for a, b in zip(again.scored, found.scores.scored, strict=True))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -129,6 +131,60 @@ def test_a_folder_with_another_training_is_left_alone(whole, folder):
     assert before == {path: path.stat().st_mtime_ns for path in trained.out.rglob("*")}
 
 
+def test_files_that_are_no_part_of_the_training_are_left_alone(whole, folder, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "precious.txt").write_text("mine")
+    (tmp_path / "log.csv").write_text("mine")
+    given = training.settings(folder, tmp_path, **RICH)
+    with pytest.raises(TrainingError, match=r"holds model, log\.csv, and no checkpoint"):
+        zoo.train(**given, tell=training.quietly)
+    assert (tmp_path / "model" / "precious.txt").read_text() == (tmp_path / "log.csv").read_text() == "mine"
+    copy = tmp_path / "copy"
+    shutil.copytree(whole[0].out, copy, ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        zoo.train(**given | {"out": str(copy)}, tell=training.quietly)
+    shutil.rmtree(copy / "model")  # as a training is that was killed before its first checkpoint
+    assert zoo.train(**given | {"out": str(copy), "steps": 5}, tell=training.quietly).step == 5
+    with pytest.raises(SpecError, match="new folder"):
+        zoo.train(**given | {"out": str(tmp_path / "log.csv")}, tell=training.quietly)
+
+
+def test_a_validation_that_a_stop_left_out_is_made_when_it_goes_on(folder, tmp_path, monkeypatch):
+    given = training.settings(folder, tmp_path / "out", **RICH | {"validate_every": 2})
+    original = loop._Training._step
+
+    def stop_in_the_second(self, number, batches, stop):
+        stop.asked = 15 if number == 1 else 0
+        return original(self, number, batches, stop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Training, "_step", stop_in_the_second)
+        zoo.train(**given, tell=training.quietly)
+    assert "val_loss" not in read_log(tmp_path / "out")[-1]
+    zoo.train(**given, tell=training.quietly)
+    straight = training.settings(folder, tmp_path / "straight", **RICH | {"validate_every": 2})
+    zoo.train(**straight, tell=training.quietly)
+    kept = [
+        [{k: v for k, v in row.items() if k.startswith(("val", "step"))} for row in read_log(tmp_path / name)]
+        for name in ("out", "straight")
+    ]
+    assert [row for row in kept[0] if "val_loss" in row] == [row for row in kept[1] if "val_loss" in row]
+
+
+def test_what_was_validated_on_can_be_evaluated_again(whole):
+    trained, _ = whole
+    again = zoo.evaluate(f"local-dir:{trained.model}", trained.out / "val.csv", workers=0)
+    assert again.accuracy() == trained.metrics["top1"] and again.scores.loss() == pytest.approx(trained.metrics["loss"])
+
+
+def test_a_temperature_that_nothing_determines_stays(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "best_temperature", lambda scores, protocol: None)
+    said: list[str] = []
+    trained = zoo.train(**training.settings(folder, tmp_path / "out", calibrate=True, steps=1), tell=said.append)
+    assert zoo.create(f"local-dir:{trained.model}").preprocessing.temperature == 1.0
+    assert any("no temperature" in text for text in said)
+
+
 def test_what_rounds_otherwise_is_said_when_a_training_goes_on(whole, folder):
     trained, _ = whole
     given = training.settings(folder, trained.out, **RICH)
@@ -182,6 +238,12 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_read(folder, tmp_p
         ({"protocol": {"frames": 4}}, SpecError, "its fields are"),
         ({"data": str(tmp_path / "nowhere")}, DataError, "does not exist"),
         ({"device": "cuda:7"}, SpecError, "always works"),
+        ({"device": "foo"}, SpecError, "always works"),
+        ({"device": "meta"}, SpecError, "always works"),
+        ({"seed": 2**63}, SpecError, "less than"),
+        ({"flip_labels": {"red": 1}}, SpecError, "from label to label"),
+        ({"model_options": {"widths": datetime.date(2026, 1, 1)}}, SpecError, "texts, numbers"),
+        ({"license": "a\nb"}, SpecError, "one line"),
     ):
         with pytest.raises(error, match=said):
             zoo.train(**given | wrong, tell=training.quietly)

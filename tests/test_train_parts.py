@@ -276,6 +276,9 @@ def test_a_video_that_breaks_in_the_middle_of_a_training_counts_for_nothing(fold
 
 
 def test_mirrors_are_refused_where_a_label_names_a_side():
+    assert names_a_side(("SwipeLeft", "leftTurn", "RollCW", "CWRoll", "PAN_RIGHT", "Cleft", "CWm")) == [
+        *("SwipeLeft", "leftTurn", "RollCW", "CWRoll", "PAN_RIGHT")
+    ]
     assert names_a_side(("pan_left", "Roll CW", "turning counter-clockwise", "cleft", "right now", "crow")) == [
         "pan_left",
         "Roll CW",

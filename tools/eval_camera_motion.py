@@ -148,7 +148,7 @@ def optimised(model: zoo.VideoModel, data: dict[str, str], before: dict[str, Any
 def temperature(model: zoo.VideoModel) -> float:
     """The one at which the labels of generated clips, other ones than are measured on, are likeliest."""
     protocol = replace(protocol_of(model), temperature=1.0)
-    return best_temperature(zoo.evaluate(model, CALIBRATION, workers=1).scores, protocol)
+    return best_temperature(zoo.evaluate(model, CALIBRATION, workers=1).scores, protocol) or 1.0
 
 
 def figures(result: dict[str, Any]) -> list[zoo.Metric]:

@@ -103,12 +103,13 @@ def processes(device: str = "", *, group: bool = False) -> Iterator[World]:
     local = int(os.environ.get("LOCAL_RANK", 0))
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(f"cuda:{local}" if kind == "cuda" and launched else kind)
+    kind = f"cuda:{local}" if kind == "cuda" and launched else kind
     try:
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        chosen = torch.device(kind)
+        torch.zeros(1, device=chosen).tolist()  # one that computes: "meta" does not
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
-        raise SpecError(f"device={str(chosen)!r}: {reason}", hint='"cpu" always works') from error
+        raise SpecError(f"device={kind!r}: {reason}", hint='"cpu" always works') from error
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     ours = not dist.is_initialized() and (group or launched)

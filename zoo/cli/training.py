@@ -30,12 +30,17 @@ class _Numbers(click.ParamType[Any]):
 class _Pair(click.ParamType[Any]):
     name = "key=value"
 
+    def __init__(self, *, of_texts: bool) -> None:
+        self.of_texts = of_texts
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         import tomllib
 
         name, equals, text = value.partition("=")
         if not (name and equals):
             self.fail(f"{value!r} is not such as dropout=0.2", param, ctx)
+        if self.of_texts:
+            return name, text
         try:
             return name, tomllib.loads(f"value = {text}")["value"]
         except ValueError:
@@ -52,7 +57,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         more: dict[str, Any] = {"help": f"{field.metadata['meaning']}{_default(field.default)}", "default": None}
         names = [f"--{name}/--no-{name}" if kind == "bool" else f"--{name}", field.name]
         if kind.startswith("Mapping"):
-            more |= {"type": _Pair(), "multiple": True}
+            more |= {"type": _Pair(of_texts=kind == "Mapping[str, str]"), "multiple": True}
         elif kind != "bool":
             plain = {"int": int, "str": str, "float": float, "float | None": float}
             more["type"] = plain.get(kind) or _Numbers()
@@ -77,8 +82,9 @@ def train_command(config: Path | None, **given: Any) -> None:
 
     MODEL starts from scratch as architecture, from weights as architecture.tag, hf-hub:owner/repo or local-dir:path.
     DATA is a folder of class folders, or a .csv or .jsonl of path, label and, if need be, start_s, end_s, split. OUT
-    gets `model` (for zoo predict and zoo publish), settings.toml, log.csv, curves.png and checkpoints; the same command
-    goes on where it stopped. For many processes: torchrun --nproc-per-node N -m zoo.train MODEL DATA OUT.
+    gets `model` (for zoo predict and zoo publish), settings.toml, log.csv, curves.png, val.csv (what was held back) and
+    checkpoints; the same command goes on where it stopped. For many processes: torchrun --nproc-per-node N -m zoo.train
+    MODEL DATA OUT.
     """
     import zoo
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,8 +26,8 @@ class Report:
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """{name: why}; two listings may have the same names."""
-        return {sample.name: why for sample, why in self.broken.items()}
+        """{name: why}, one for each video."""
+        return by_name((sample.name, why) for sample, why in self.broken.items())
 
     def raise_for(self, source: object, *, skip_unreadable: bool) -> None:
         """Raise DataError if something has to be mended."""
@@ -39,13 +40,26 @@ class Report:
 
     def listed(self) -> list[str]:
         """The first of what cannot be read, as text."""
-        return some([f"{sample.name}: {why}" for sample, why in self.broken.items()])
+        return some([f"{name}: {why}" for name, why in self.unreadable.items()])
 
 
 def some(items: Sequence[str]) -> list[str]:
     """The first of them, and how many more there are."""
     more = len(items) - SHOWN
     return [*items[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
+
+
+def by_name(found: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """{name: why}, one for each pair: where several videos have one name, the second is `name (2)`."""
+    named: dict[str, str] = {}
+    repeats: Counter[str] = Counter()
+    for name, why in found:
+        key = name
+        while key in named:
+            repeats[name] += 1
+            key = f"{name} ({repeats[name] + 1})"
+        named[key] = why
+    return named
 
 
 def check(listing: Listing, train: Sequence[Sample], val: Sequence[Sample]) -> Report:
@@ -62,7 +76,7 @@ def check(listing: Listing, train: Sequence[Sample], val: Sequence[Sample]) -> R
     faults += _contradictions([*train, *val])
     faults += [f"no video of {label!r} can be read" for label in sorted(known - readable.keys())]
     faults += _unprintable(known)
-    if both := sorted({s.name for s in train if (s.path, s.span) in {(v.path, v.span) for v in val}}):
+    if both := _leaks(train, val):
         faults.append(f"to train on and to validate on at once: {', '.join(both[:SHOWN])}")
     if few := [f"{label} ({count})" for label, count in sorted(readable.items()) if count < FEW]:
         remarks.append(f"classes with fewer than {FEW} videos to train on: {', '.join(some(few))}")
@@ -72,6 +86,8 @@ def check(listing: Listing, train: Sequence[Sample], val: Sequence[Sample]) -> R
         remarks.append(f"class folders without videos, left out: {', '.join(some(listing.empty))}")
     if listing.ignored:
         remarks.append(f"files that are no videos by their names, left out: {', '.join(some(listing.ignored))}")
+    if listing.unused:
+        remarks.append(f"folders of the split that are not used, left out: {', '.join(listing.unused)}")
     return Report(tuple(faults), tuple(remarks), broken)
 
 
@@ -103,10 +119,27 @@ def _contradictions(samples: Sequence[Sample]) -> list[str]:
     labels: dict[object, Sample] = {}
     found = []
     for sample in samples:
-        first = labels.setdefault((sample.path, sample.span), sample)
+        first = labels.setdefault((sample.file, _shown(sample)), sample)
         if first.label != sample.label:
             found.append(f"{sample.name} is both {first.label!r} and {sample.label!r}")
     return some(found)
+
+
+def _leaks(train: Sequence[Sample], val: Sequence[Sample]) -> list[str]:
+    """Names of what is trained on and of which something is validated on."""
+    held = defaultdict(set)
+    for sample in val:
+        held[sample.file].add(_shown(sample))
+
+    def leaks(sample: Sample) -> bool:
+        start, end = _shown(sample)
+        return any(start < until and since < end for since, until in held.get(sample.file, ()))
+
+    return sorted({sample.name for sample in train if leaks(sample)})
+
+
+def _shown(sample: Sample) -> tuple[float, float]:
+    return sample.span or (0.0, math.inf)
 
 
 def _unprintable(labels: set[str]) -> list[str]:

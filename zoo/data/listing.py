@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from zoo.errors import DataError
 
@@ -25,6 +27,7 @@ VIDEOS = frozenset(
 TABLES = (".csv", ".jsonl")
 COLUMNS = ("path", "label", "start_s", "end_s", "split")
 TRAIN, VAL = "train", "val"
+PARTS = {TRAIN: TRAIN, VAL: VAL, "valid": VAL, "validation": VAL, "test": ""}  # by the names of their folders
 DRAWN, MOST_DRAWN = "synth:", 1_000_000
 PURE, MIXED, FIXED = "camera_motion", "mixed_motion", "fixed_camera"
 
@@ -35,7 +38,7 @@ class Sample:
 
     name: the path as the listing has it, with the span; the same wherever the data lie.
     part: "train", "val", or "" where the listing does not say. drawn: the kind of what is no file, but made when it is
-    read.
+    read. line: of the table that lists it, as a table may list one video several times; 0 without a table.
     """
 
     path: Path
@@ -45,6 +48,7 @@ class Sample:
     end_s: float | None = None
     part: str = ""
     drawn: str = ""
+    line: int = 0
 
     def open(self, show: int | None = None) -> Footage:
         """The video, to be read. show: a generated video is another one for each of these. Raises VideoError."""
@@ -60,6 +64,11 @@ class Sample:
 
         return open_footage(self.path)
 
+    @cached_property
+    def file(self) -> str:
+        """Where the video lies: one for all ways to write its path, and for all links to it."""
+        return str(self.path) if self.drawn else os.path.realpath(self.path)
+
     @property
     def span(self) -> tuple[float, float] | None:
         """(start_s, end_s), or None for the whole video."""
@@ -72,13 +81,15 @@ class Sample:
 class Listing:
     """source: what was read. samples: in an order that is the same everywhere. empty: classes without a video.
 
-    ignored: files between the videos that are none by their names.
+    ignored: files between the videos that are none by their names. unused: folders of a split that are neither to train
+    nor to validate on.
     """
 
     source: Path
     samples: tuple[Sample, ...]
     empty: tuple[str, ...] = ()
     ignored: tuple[str, ...] = field(default=(), repr=False)
+    unused: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -99,8 +110,9 @@ def digest_of(samples: Iterable[Sample]) -> str:
 def read_listing(source: str | Path) -> Listing:
     """What a folder or a table lists.
 
-    source: a folder of class folders; a folder with such a `train` and a `val`; or a .csv with a header, or a .jsonl,
-    with `path` (relative to the table) and `label`, and if need be `start_s`, `end_s` and `split` (train or val); or
+    source: a folder of class folders; a folder of `train` and `val` (or `valid`, `validation`) that hold class folders,
+    of which a `test` is left out, and without `val` all is `train`; or a .csv with a header, or a .jsonl, with `path`
+    (relative to the table) and `label`, and if need be `start_s`, `end_s` and `split` (train or val); or
     synth:camera_motion:N, N videos of known camera motion that are drawn as they are read, in training always new ones;
     synth:mixed_motion:N, N of two motions and of either's label; synth:fixed_camera:N, N of a fixed camera before which
     large things move, all `static`; or several of these, as synth:camera_motion:N+mixed_motion:M.
@@ -108,17 +120,25 @@ def read_listing(source: str | Path) -> Listing:
     """
     if str(source).startswith(DRAWN):
         return _drawn(str(source))
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _folder(path)
-    if not path.is_file():
-        raise DataError(f"{source} does not exist", hint="give a folder of class folders, or a .csv or .jsonl file")
-    if path.suffix.lower() not in TABLES:
-        raise DataError(f"{source} is no listing of videos", hint=f"it is a folder, or a file in {' or '.join(TABLES)}")
-    samples = tuple(_sample(row, path, number) for number, row in _rows(path))
-    if not samples:
-        raise DataError(f"{source} lists no videos", hint=f"its columns are {', '.join(COLUMNS)}")
-    return Listing(path, samples)
+    path = _path(str(source))
+    try:
+        if path.is_dir():
+            return _folder(path)
+        if path.is_file():
+            return _table(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"{path} cannot be read: {reason}", hint="check the path and its permissions") from error
+    raise DataError(f"{source} does not exist", hint="give a folder of class folders, or a .csv or .jsonl file")
+
+
+def _path(text: str, where: str = "") -> Path:
+    """With the home folder for ~ or ~user."""
+    try:
+        return Path(text).expanduser()
+    except (RuntimeError, ValueError) as error:
+        hint = "write the whole path"
+        raise DataError(f"{where}no home folder is known for {text!r:.80}", hint=hint) from error
 
 
 def _drawn(source: str) -> Listing:
@@ -141,22 +161,36 @@ def _drawn(source: str) -> Listing:
 
 
 def _folder(root: Path) -> Listing:
-    parts = [root / TRAIN, root / VAL]
-    split = all(part.is_dir() for part in parts) and {p.name for p in _folders(root)} == {TRAIN, VAL}
+    parts = _parts(root)
+    marked = VAL in parts.values()  # else some of what is to train on is held back, as without parts
     samples: list[Sample] = []
     empty: list[str] = []
     ignored: list[str] = []
-    for part in parts if split else [root]:
-        for folder in _folders(part):
+    for holder, part in parts.items() if parts else [(root, TRAIN)]:
+        for folder in _folders(holder) if part else ():
             files = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p, folder))
+            names = {file: file.relative_to(root).as_posix() for file in files}
+            if wrong := [name for name in (folder.name, *names.values()) if not _is_text(name)]:
+                raise DataError(f"{root}: {wrong[0]!r:.80} is no name in UTF-8", hint="rename it")
             videos = [file for file in files if file.suffix.lower() in VIDEOS]
-            ignored += [str(file.relative_to(root)) for file in files if file.suffix.lower() not in VIDEOS]
+            ignored += [names[file] for file in files if file.suffix.lower() not in VIDEOS]
             empty += [] if videos else [folder.name]
-            names = ((file, file.relative_to(root).as_posix()) for file in videos)
-            samples += [Sample(file, folder.name, name, part=part.name if split else "") for file, name in names]
+            samples += [Sample(file, folder.name, names[file], part=part if marked else "") for file in videos]
     if not samples:
         raise DataError(f"{root} holds no class folders with videos in them", hint="put them as CLASS/video.mp4")
-    return Listing(root, tuple(samples), tuple(empty), tuple(ignored))
+    unused = tuple(holder.name for holder, part in parts.items() if not part)
+    return Listing(root, tuple(samples), tuple(empty), tuple(ignored), unused)
+
+
+def _parts(root: Path) -> dict[Path, str]:
+    """{folder: part} where the folders are the parts of a split, {} where they are classes."""
+    folders = {folder: folder.name.casefold() for folder in _folders(root)}
+    names = set(folders.values())
+    if TRAIN not in names or len(names) < 2 or not names <= PARTS.keys():
+        return {}
+    if names != {TRAIN, VAL} and not any(_folders(folder) for folder in folders):  # classes that are called so
+        return {}
+    return {folder: PARTS[name] for folder, name in folders.items()}
 
 
 def _folders(root: Path) -> list[Path]:
@@ -165,6 +199,15 @@ def _folders(root: Path) -> list[Path]:
 
 def _hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _table(path: Path) -> Listing:
+    if path.suffix.lower() not in TABLES:
+        raise DataError(f"{path} is no listing of videos", hint=f"it is a folder, or a file in {' or '.join(TABLES)}")
+    samples = tuple(_sample(row, path, number) for number, row in _rows(path))
+    if not samples:
+        raise DataError(f"{path} lists no videos", hint=f"its columns are {', '.join(COLUMNS)}")
+    return Listing(path, samples)
 
 
 def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -201,8 +244,10 @@ def _sample(row: Mapping[str, Any], table: Path, number: int) -> Sample:
     path, label = row.get("path"), row.get("label")
     if isinstance(label, int) and not isinstance(label, bool):
         label = str(label)
-    if not (isinstance(path, str) and path.strip() and isinstance(label, str) and label.strip()):
-        raise DataError(f"{where}: path={path!r:.80}, label={label!r:.80}", hint="every row needs both, as text")
+    if not (_is_text(path) and _is_text(label)):
+        raise DataError(
+            f"{where}: path={path!r:.80}, label={label!r:.80}", hint="every row needs both, as text in UTF-8"
+        )
     start, end = (_seconds(row.get(key), f"{where}: {key}") for key in ("start_s", "end_s"))
     if (start or 0.0) >= (math.inf if end is None else end):
         raise DataError(f"{where}: from {start} s to {end} s", hint="start_s has to be less than end_s")
@@ -210,7 +255,16 @@ def _sample(row: Mapping[str, Any], table: Path, number: int) -> Sample:
     if part not in ("", TRAIN, VAL):
         raise DataError(f"{where}: split={part!r:.80}", hint=f"it is {TRAIN} or {VAL}, or left out everywhere")
     span = "" if start is None and end is None else f" {start or 0:g}-{'' if end is None else f'{end:g}'}"
-    return Sample(table.parent / Path(path).expanduser(), label, f"{path}{span}", start, end, part)
+    file = table.parent / _path(path, f"{where}: ")
+    return Sample(file, label, f"{path}{span}", start, end, part, line=number)
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether it says something, and can be written as UTF-8 and be a path."""
+    try:
+        return isinstance(value, str) and bool(value.strip()) and b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _seconds(value: Any, where: str) -> float | None:
@@ -218,7 +272,7 @@ def _seconds(value: Any, where: str) -> float | None:
         return None
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
         raise DataError(f"{where}={value!r:.80}", hint="it is seconds from the start of the video, or empty")

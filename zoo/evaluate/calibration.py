@@ -52,8 +52,13 @@ def expected_calibration_error(bins: Sequence[Bin]) -> float:
     return sum(one.answers * abs(one.accuracy - one.confidence) for one in bins) / max(total, 1)
 
 
-def best_temperature(scores: Scores, protocol: Preprocessing) -> float:
-    """The temperature at which the labels of these videos are likeliest, by golden section over its logarithm."""
+def best_temperature(scores: Scores, protocol: Preprocessing) -> float | None:
+    """The temperature at which the labels of these videos are likeliest, by golden section over its logarithm.
+
+    None where there is none: all answers are right, and the colder the likelier, or none is better than chance.
+    """
+    if all(outcome.best == outcome.target for outcome in scores.scored):
+        return None
 
     def loss(logarithm: float) -> float:
         return scores.under(replace(protocol, temperature=math.exp(logarithm))).loss()
@@ -65,4 +70,5 @@ def best_temperature(scores: Scores, protocol: Preprocessing) -> float:
             high = low + third
         else:
             low = high - third
-    return round(math.exp((low + high) / 2), 4)
+    found = math.exp((low + high) / 2)
+    return round(found, 4) if COLDEST * 1.01 < found < HOTTEST / 1.01 else None

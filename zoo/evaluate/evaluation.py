@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.data import Sample
+from zoo.data.checks import by_name
 from zoo.evaluate.calibration import expected_calibration_error, reliability
 from zoo.evaluate.scoring import Outcome, Scores
 from zoo.spec import LEVELS, Metric
@@ -41,8 +42,11 @@ class Evaluation:
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """Videos that could not be read, and why: {name: reason}. They count in no figure."""
-        return {self.samples[outcome.sample].name: outcome.error for outcome in self.scores.outcomes if outcome.error}
+        """Videos that could not be read, and why: {name: reason}. They count in no figure.
+
+        One for each: where several have one name, the second is `name (2)`.
+        """
+        return by_name((self.samples[one.sample].name, one.error) for one in self.scores.outcomes if one.error)
 
     @cached_property
     def confusion(self) -> dict[str, dict[str, int]]:
@@ -90,7 +94,11 @@ class Evaluation:
         data = {
             **self.setting,
             "videos": len(self.samples),
-            "unreadable": [{"video": name, "error": why} for name, why in self.unreadable.items()],
+            "unreadable": [
+                {"video": self.samples[one.sample].name, "error": one.error}
+                for one in self.scores.outcomes
+                if one.error
+            ],
             **{level: _tops(self.scores, level) for level in LEVELS},
             "mean_class_top1": sum(one["top1"] for one in classes) / max(len(classes), 1),
             "loss": self.scores.loss() if self.probable else None,

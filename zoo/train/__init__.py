@@ -32,9 +32,10 @@ def train(
 
     model: an architecture, which starts from scratch; or architecture.tag, "hf-hub:owner/repo" or "local-dir:path",
     whose head is replaced unless its labels are those of the data.
-    data: a folder of class folders, or a .csv or .jsonl of path, label, start_s, end_s and split.
-    out: the folder of the result: `model` (for create, predict and publish), settings.toml, log.csv, curves.png and
-    checkpoints.
+    data: a folder of class folders, or of train, val and test folders of these; or a .csv or .jsonl of path, label,
+    start_s, end_s and split.
+    out: the folder of the result: `model` (for create, predict and publish), settings.toml, log.csv, curves.png,
+    val.csv (the videos that were held back) and checkpoints. Where it holds other files of these names, TrainingError.
     config: a TOML file of settings; arguments win. settings: fields of `zoo.train.settings.Settings`, which has their
     meanings, such as epochs=10, batch_size=16, lr=1e-3, layer_decay=0.75, mixup=0.8, ema=0.999, amp="bf16".
     tell: called with what happens, as text; only in the first process.

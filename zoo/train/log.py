@@ -32,15 +32,29 @@ class Log:
             return
         with self._path.open("a", newline="") as stream:
             csv.DictWriter(stream, COLUMNS).writerow(_rounded(values))
-        if self._board is not None:
-            for name, value in values.items():
-                if name != "step":
-                    self._board.add_scalar(name, value, int(values["step"]))
+        self._draw(values, int(values["step"]))
+
+    def lacks(self, step: int, column: str) -> bool:
+        """Whether the last row is of that step, without this column."""
+        return any(row["step"] == step and column not in row for row in self.rows[-1:])
+
+    def complete(self, **values: float) -> None:
+        """Add columns to the last row."""
+        self.rows[-1] |= values
+        if self._first:
+            self._rewrite()
+            self._draw(values, int(self.rows[-1]["step"]))
 
     def close(self) -> None:
         """Write what TensorBoard has not written yet."""
         if self._board is not None:
             self._board.close()
+
+    def _draw(self, values: Row, step: int) -> None:
+        if self._board is not None:
+            for name, value in values.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, step)
 
     def _rewrite(self) -> None:
         new = self._path.with_suffix(".new")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from zoo.spec import Metric
 from zoo.train.augment import input_size, recipe_of
 from zoo.train.clips import Batch, Clips, loader
 from zoo.train.curves import draw_curves
+from zoo.train.folder import SETTINGS, prepare
 from zoo.train.log import Log, Row, progress
-from zoo.train.material import Material, material_of
+from zoo.train.material import Material, material_of, write_val
 from zoo.train.mix import mix, targets_of
 from zoo.train.network import network_of, order_of
 from zoo.train.optimise import INNERMOST, Average, channels_innermost, freeze, optimizer_of, rate, set_rate, to_training
@@ -40,7 +42,7 @@ from zoo.train.state import Checkpoints
 from zoo.train.stopping import Stop, stoppable
 from zoo.video.clips import ViewsOption, protocol_of
 
-SETTINGS, CURVES = "settings.toml", "curves.png"
+CURVES = "curves.png"
 PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Tell = Callable[[str], object]
 
@@ -68,18 +70,21 @@ def run(settings: Settings, tell: Tell) -> Trained:
     with processes(settings.device, group=settings.parallel == "fsdp") as world, _torch(settings):
         said: Tell = tell if world.first else lambda text: None
         _check_shares(settings, world)
-        out = Path(settings.out)
-        world.by_first(lambda: out.mkdir(parents=True, exist_ok=True))
+        checkpoints = Checkpoints(Path(settings.out), world, settings.keep)
+        world.by_first(lambda: prepare(settings, goes_on=checkpoints.newest() is not None))
         said(f"settings:\n{settings.to_toml()}")
         material: Material = world.by_first(lambda: material_of(settings, said))
         material = dataclasses.replace(material, labels=order_of(material.labels, settings))
         with stoppable() as stop:
-            return _Training(settings, material, world, said).run(stop)
+            return _Training(settings, material, world, checkpoints, said).run(stop)
 
 
 class _Training:
-    def __init__(self, settings: Settings, material: Material, world: World, tell: Tell) -> None:
+    def __init__(
+        self, settings: Settings, material: Material, world: World, checkpoints: Checkpoints, tell: Tell
+    ) -> None:
         self.settings, self.material, self.world, self.tell = settings, material, world, tell
+        self.checkpoints = checkpoints
         self.out = Path(settings.out)
         self.course = Course(len(material.train), settings.batch_size, settings.repeats, settings.seed)
         self.steps = settings.steps or self.course.steps_of(settings.epochs)
@@ -99,7 +104,6 @@ class _Training:
         self.optimizer = optimizer_of(self.model, settings)
         self.average = Average(self.model, settings.ema) if settings.ema else None
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=settings.amp == "fp16")
-        self.checkpoints = Checkpoints(self.out, world, settings.keep)
         self.started = time.perf_counter()
 
     def run(self, stop: Stop) -> Trained:
@@ -134,6 +138,12 @@ class _Training:
         )
         pin = world.device.type == "cuda"
         batches = decoded(loader(clips, share, workers=settings.workers, pin=pin), TrainingError)
+
+        def due(step: int) -> bool:
+            return bool(self.material.val) and (step % validate == 0 or step == self.steps)
+
+        if begin and due(begin) and world.by_first(lambda: log.lacks(begin, "val_loss")):  # a stop did not wait for it
+            log.complete(**_row(self._measure("fast", self._autocast)))
         since, at = time.perf_counter(), begin
         with progress(self.steps, begin, shown=world.first) as show:
             for step in range(begin, self.steps):
@@ -149,7 +159,7 @@ class _Training:
                 if done % settings.log_every == 0 or done % validate == 0 or done in (self.steps, 1):
                     now = time.perf_counter()
                     row |= {"grad_norm": norm, "clips_per_s": (done - at) * settings.batch_size / (now - since)}
-                    if (done % validate == 0 or done == self.steps) and self.material.val and not asked:
+                    if due(done) and not asked:
                         row |= _row(self._measure("fast", self._autocast))
                         self.tell(_sentence(row, self.steps))
                     log.add(**row)
@@ -166,11 +176,10 @@ class _Training:
         to_training(self.model, freeze_bn=settings.freeze_bn)
         torch.manual_seed(key(settings.seed, "network", step, world.rank))  # dropout
         set_rate(self.optimizer, rate(step, self.steps, settings))
-        total = torch.zeros((), device=world.device)
+        total, lost = torch.zeros((), device=world.device), list[str]()
         for i in range(settings.accumulate):
             batch = next(batches)
-            for error in batch.errors:
-                self.tell(f"step {step} goes on without a video: {error}")
+            lost += map(str, batch.errors)
             with part(self.network, last=i == settings.accumulate - 1):
                 loss = self._loss(batch) / settings.accumulate
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -179,8 +188,12 @@ class _Training:
         most = settings.clip_grad or math.inf
         norm: Any = nn.utils.clip_grad_norm_((p for p in self.model.parameters() if p.requires_grad), most)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        sums = world.sum(torch.stack([total.double().cpu(), torch.tensor(float(stop.asked > 0), dtype=torch.float64)]))
+        counts = torch.tensor([stop.asked > 0, len(lost)], dtype=torch.float64)
+        sums = world.sum(torch.cat([total.double().cpu()[None], counts]))
         mean = float(sums[0]) / world.size
+        if sums[2]:
+            for error in chain(*world.gather(lost)):
+                self.tell(f"step {step} goes on without a video: {error}")
         if self._sound(mean, float(norm)):
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -278,17 +291,16 @@ class _Training:
         if self.material.val:
             scores = self._measure("card", nullcontext)  # in float32, as who repeats it
             if self.settings.calibrate and self.protocol.activation == "softmax":
-                self.protocol = dataclasses.replace(self.protocol, temperature=best_temperature(scores, self.protocol))
-                scores = scores.under(self.protocol)
-                self.tell(f"temperature {self.protocol.temperature}")
+                scores = self._calibrated(scores)
             figures = {"top1": scores.accuracy(1), "top5": scores.accuracy(5), "loss": scores.loss()}
             found = self._evaluation(scores)
             for name, why in found.unreadable.items():
                 self.tell(f"not measured: {name}: {why}")
             dataset = f"{len(scores.scored)} videos of {self.material.source!r}"
             dataset += f", {len(found.unreadable)} more could not be read" if found.unreadable else ""
-            metrics = found.metrics(dataset, f"zoo train, {SETTINGS} beside it", "val")
-            self.world.by_first(lambda: found.save(self.out))
+            dataset += ", by which the temperature was chosen" if self.protocol.temperature != 1 else ""
+            metrics = found.metrics(dataset, "zoo train", "val")
+            self.world.by_first(lambda: self._keep(found))
             self.tell(f"by all views of the protocol: top-1 {figures['top1']:.2f} %, loss {figures['loss']:.3f}")
         else:
             self.tell("there is nothing to validate on: the result has no figures")
@@ -298,11 +310,25 @@ class _Training:
         self.tell(f"{path}: zoo predict VIDEO --model local-dir:{path}")
         return figures
 
+    def _calibrated(self, scores: Scores) -> Scores:
+        """The same by the temperature that fits these videos, which the result gets; as they are where none does."""
+        temperature = best_temperature(scores, self.protocol)
+        if temperature is None:
+            self.tell("no temperature: the validation videos are too few, or none of them is answered wrong")
+            return scores
+        self.protocol = dataclasses.replace(self.protocol, temperature=temperature)
+        self.tell(f"temperature {temperature}")
+        return scores.under(self.protocol)
+
     def _evaluation(self, scores: Scores) -> Evaluation:
         samples, probable = self.material.val, self.protocol.activation == "softmax"
         data = {"source": self.material.source, "split": "val", "digest": digest_of(samples)}
         setting = setting_of(self.model, data, self.protocol, "card", self.world, self.settings.workers)
         return Evaluation(self.material.labels, samples, scores, probable, setting)
+
+    def _keep(self, found: Evaluation) -> None:
+        found.save(self.out)
+        write_val(self.out, self.material)
 
     def _plain(self, state: dict[str, Tensor]) -> VideoModel:
         """The result as an ordinary model on the CPU."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from zoo.data import Sample, check, digest_of, read_listing, split
+from zoo.data.listing import COLUMNS
 from zoo.errors import DataError
 from zoo.train.settings import Settings
 
@@ -46,3 +49,14 @@ def material_of(settings: Settings, tell: Callable[[str], object]) -> Material:
         raise DataError(f"{settings.data}: no video can be read", hint="do they play elsewhere?")
     labels = tuple(sorted({sample.label for sample in readable[0]}))
     return Material(readable[0], readable[1], labels, report.unreadable, listing.name)
+
+
+def write_val(out: Path, material: Material) -> None:
+    """Write what was validated on as val.csv, which `zoo evaluate` takes; nothing where videos are no files."""
+    if any(sample.drawn for sample in material.val):
+        return
+    with (out / "val.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS[:-1])
+        for sample in material.val:
+            writer.writerow([sample.path.resolve(), sample.label, sample.start_s, sample.end_s])

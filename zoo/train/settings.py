@@ -27,6 +27,8 @@ SIDES = frozenset(
     )
 )
 
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of turn-left, turn left, TurnLeft and TURN_LEFT
+
 
 def _(default: Any, meaning: str) -> Any:
     return dataclasses.field(default=default, metadata={"meaning": meaning})
@@ -119,6 +121,10 @@ class Settings(Data):
             self._require(getattr(self, name) >= 0, name, "0 or more")
         for name in ("val_fraction", "label_smoothing", "ema", "momentum"):
             self._require(0 <= getattr(self, name) < 1, name, "0 or more, and less than 1")
+        self._require(self.seed < 2**63, "seed", "less than 2**63")
+        for name in ("license", "training_data", "description"):
+            value = getattr(self, name)
+            self._require(value.isprintable() and len(value) <= 2000, name, "one line of at most 2,000 characters")
         self._require(0 <= self.warmup <= 1, "warmup", "between 0 and 1")
         self._require(0 <= self.rand_augment_magnitude <= 30, "rand_augment_magnitude", "from 0 to 30")
         self._require(self.flip is None or 0 <= self.flip <= 1, "flip", "between 0 and 1, or left out")
@@ -140,8 +146,10 @@ class Settings(Data):
         """Hold a value to its declared type; a whole number will do for a number, a list for a tuple."""
         value = getattr(self, name)
         if kind.startswith("Mapping"):
-            right = isinstance(value, Mapping) and all(isinstance(k, str) and v is not None for k, v in value.items())
-            self._require(right, name, "a table without empty values")
+            right = isinstance(value, Mapping) and all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+            self._require(right, name, "a table of texts, numbers, lists and tables")
+            if kind == "Mapping[str, str]":
+                self._require(all(isinstance(v, str) for v in value.values()), name, "a table from label to label")
             self._set(name, frozen(value))
         elif kind.startswith("tuple"):
             self._require(isinstance(value, list | tuple) and all(map(is_number, value)), name, "a list of numbers")
@@ -210,7 +218,14 @@ EXACT = ("device", "parallel", "accumulate", "channels_last", "grad_checkpointin
 
 def names_a_side(labels: tuple[str, ...]) -> list[str]:
     """The labels that would be wrong in a mirror, by their words."""
-    return [label for label in labels if SIDES & set(re.split(r"[^a-z]+", label.casefold()))]
+    return [label for label in labels if SIDES & {word.casefold() for word in WORD.findall(label)}]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a line of TOML can hold it."""
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    return all(map(_is_plain, value)) if isinstance(value, list | tuple) else isinstance(value, str | int | float)
 
 
 def _key(key: str) -> str:

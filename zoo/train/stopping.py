@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C stop a training at the end of a step, with everything saved; a second one stops it at once."""
+"""SIGTERM and Ctrl-C stop a training at the end of a step, with everything saved; a second Ctrl-C stops it at once."""
 
 from __future__ import annotations
 
