@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import resource
 import sys
-from collections import Counter
+from collections import Counter, deque
+from itertools import islice
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ from bulk_hooks import KINDS, Hooked, archive, brightness, computed, rows
 from click.testing import CliRunner
 
 import zoo
-from zoo.bulk import arrow, folder, parts, ray, run
+from zoo.bulk import arrow, folder, parts, run
 from zoo.bulk.arrow import OK
 from zoo.cli import commands
 from zoo.errors import BatchError, DataError, SpecError
@@ -126,12 +128,13 @@ def test_lists_that_cannot_be_used_are_refused_by_name(batch, videos, tmp_path):
     assert not computed(tmp_path / "log")
 
 
-def test_a_name_that_is_not_unicode_is_a_row(batch, tmp_path):
+def test_a_name_that_is_not_unicode_is_a_row(batch, videos, tmp_path):
     (tmp_path / "odd").mkdir()
-    (tmp_path / "odd" / "caf\udce9.mp4").write_bytes(b"")
+    (tmp_path / "odd" / "caf\udce9.mp4").write_bytes(min(videos.glob("*-20.mp4")).read_bytes())
+    (tmp_path / "odd" / "caf\udcea.mp4").write_bytes(b"")
     summary, _ = batch(tmp_path / "odd")
-    assert (summary.rows, summary.failed) == (1, 1)
-    assert rows(tmp_path / "out")[0]["id"] == "caf\\udce9.mp4"
+    assert (summary.rows, summary.ok, summary.failed) == (2, 1, 1)
+    assert [row["id"] for row in rows(tmp_path / "out")] == ["caf\\udce9.mp4", "caf\\udcea.mp4"]
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------
@@ -153,6 +156,33 @@ def test_what_is_there_is_not_computed_again(batch, videos, tmp_path):
     summary, said = batch(paths, resume=True, retry_failed=True)
     assert (summary.ok, summary.failed, summary.skipped) == (0, 5, 15) and "5 failed rows are tried again" in said
     assert len(rows(tmp_path / "out")) == 20
+
+
+def test_only_failed_rows_that_are_still_listed_are_tried_again(batch, videos, tmp_path):
+    paths = sorted(videos.glob("0*.mp4"))
+    batch(paths, part_rows=3)
+    whole = rows(tmp_path / "out")
+    void = tmp_path / "void.csv"
+    void.write_text('path\n""\n')
+    for refused in (void, f"{tmp_path}/*.avi"):
+        with pytest.raises(DataError):
+            batch(refused, resume=True, retry_failed=True)
+        assert rows(tmp_path / "out") == whole
+    gone = [path for path in paths if path.stem.endswith(("empty", "text"))]
+    left = [path for path in paths if path not in gone]
+    summary, said = batch(left, resume=True, retry_failed=True)
+    assert (summary.ok, summary.failed, summary.skipped) == (0, 3, 15) and "3 failed rows are tried again" in said
+    assert "2 are gone and keep the rows they have" in said
+    assert rows(tmp_path / "out") == whole
+
+
+def test_a_damaged_list_of_the_last_run_is_named(batch, videos, tmp_path):
+    batch(videos)
+    (tmp_path / "out" / "input.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BatchError, match=r"input.parquet cannot be read.*remove it"):
+        batch(videos, resume=True)
+    (tmp_path / "out" / "input.parquet").unlink()
+    assert batch(videos, resume=True)[0].skipped == 20
 
 
 def test_a_folder_of_another_run_is_refused(batch, videos, tmp_path):
@@ -195,6 +225,14 @@ def test_rows_of_one_table_have_the_same_columns(batch, videos, tmp_path):
         batch(tmp_path / "list.parquet", resume=True)
 
 
+def test_threads_are_those_of_the_run_or_else_of_the_predictor(batch, inline, videos, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run, "run_local", lambda *given: asked.append(given[1].threads) or inline(*given))
+    for i, (own, of_run) in enumerate(((None, None), (4, None), (None, 1), (4, 1))):
+        batch([min(videos.glob("0*.mp4"))], str(i), model=Hooked(tmp_path / "log", threads=own), threads=of_run)
+    assert asked == [None, 4, 1, 1]
+
+
 def test_two_runs_do_not_share_a_folder(batch, videos, tmp_path):
     with folder.Folder(tmp_path / "out").ours(), pytest.raises(SpecError, match="another run"):
         batch(videos)
@@ -224,6 +262,57 @@ def test_a_run_with_too_many_errors_stops_and_keeps_what_it_did(batch, videos, t
     assert summary.ok == 10 and len(rows(tmp_path / "out")) == 20
 
 
+def test_a_run_that_was_to_stop_says_so_even_if_what_was_under_way_ends_well(batch, videos, tmp_path, monkeypatch):
+    under_way = 6
+
+    def ahead(predictor, work):
+        written, todo = work.parts(), iter(work.rows)
+        taken = deque(islice(todo, under_way))
+        while taken:
+            row = taken.popleft()
+            (result,) = predictor.results([row])
+            written.add(result)
+            yield Counter([result["error_type"] or OK])
+            taken.extend(islice(todo, 1))
+        written.commit()
+
+    monkeypatch.setattr(run, "FIRST", 10)
+    monkeypatch.setattr(run, "run_local", ahead)
+    bad = sorted(p for kind in KINDS for p in videos.glob(f"*-{kind}.mp4"))
+    paths = [*bad, *sorted(videos.glob("*0.mp4"))]
+    with pytest.raises(BatchError, match=r"5 of 10 failed, more than max_error_rate=0\.4"):
+        batch(paths, max_error_rate=0.4)
+    assert len(rows(tmp_path / "out")) == 15, "5 of which failed, but 5 rows are left"
+    under_way = 20
+    assert batch(paths, "all", max_error_rate=0.4)[0].left == 0, "no row was left out"
+
+
+def test_what_the_disk_has_no_room_for_is_not_counted(batch, inline, videos, tmp_path, monkeypatch):
+    """Not the next part, nor errors.csv."""
+    bad = sorted(p for kind in KINDS for p in videos.glob(f"*-{kind}.mp4"))
+    paths, most = [*bad, *sorted(videos.glob("*0.mp4"))], resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full(n=5):
+        if n == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (400, most[1]))
+
+    said = []
+    monkeypatch.setattr(run, "run_local", lambda *given: inline(*given, fails=full))
+    options = {"model": Hooked(tmp_path / "log"), "tell": said.append, "part_rows": 5}
+    try:
+        with pytest.raises(BatchError, match=r"part-000001.parquet cannot be written: File too large.*resume"):
+            zoo.batch(paths, tmp_path / "out", **options)
+        assert "0 ok, 5 failed, 0 skipped, 15 left, of 20 rows" in said[-1]
+        with pytest.raises(BatchError, match=r"cannot be written: .*File too large"):
+            zoo.batch(paths, tmp_path / "other", **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "input.parquet", "parts", "run.json"]
+    monkeypatch.setattr(run, "run_local", inline)
+    summary, _ = batch(paths, resume=True)
+    assert (summary.ok, summary.skipped) == (15, 5) and len(rows(tmp_path / "out")) == 20
+
+
 def test_a_full_disk_and_a_stop_lose_nothing(batch, inline, videos, tmp_path, monkeypatch):
     import signal
 
@@ -243,8 +332,12 @@ def test_a_full_disk_and_a_stop_lose_nothing(batch, inline, videos, tmp_path, mo
         with pytest.raises(BatchError, match="No space left"):
             batch(videos, part_rows=4, resume=True)
     assert [p.suffix for p in (tmp_path / "out" / "parts").iterdir()] == [".parquet"] * 2
+    killed = [tmp_path / "out" / name for name in ("parts/.part-000002.parquet.123", ".input.parquet.123")]
+    for half in killed:
+        half.write_bytes(b"PAR1")
     summary, _ = batch(videos, resume=True)
     assert summary.skipped == 7 and len(rows(tmp_path / "out")) == 20
+    assert not any(half.exists() for half in killed), "what a run that was killed had begun to write"
 
 
 def test_an_engine_that_breaks_says_what_was_done(inline, videos, tmp_path, monkeypatch):
@@ -275,7 +368,10 @@ def test_progress_is_a_rate_and_the_time_left(monkeypatch):
 
 @pytest.mark.parametrize(
     "options",
-    [{"engine": "spark"}, {"max_error_rate": 2}, {"workers": 0}, {"timeout_s": -1}, {"address": "head"}, {"top_k": 1}],
+    [
+        *({"engine": "spark"}, {"max_error_rate": 2}, {"workers": 0}, {"timeout_s": -1}, {"address": "head"}),
+        *({"top_k": 1}, {"workers": "2"}, {"part_rows": 1.5}, {"max_error_rate": "1"}, {"part_s": None}),
+    ],
     ids=str,
 )
 def test_a_wrong_run_is_refused_before_anything_is_written(batch, videos, tmp_path, options):
@@ -311,70 +407,3 @@ def test_without_pyarrow_or_ray_the_error_says_what_to_install(batch, videos, mo
         monkeypatch.setitem(sys.modules, missing, None)
         with pytest.raises(zoo.ZooError, match=rf"pip install 'video-zoo\[{extra}\]'"):
             batch(videos, missing, engine=engine)
-
-
-def test_ray_is_not_given_every_slot():
-    class Work:
-        workers, threads, count = None, 2, 100
-
-    predictor = zoo.VideoPredictor(brightness(), device="cpu")
-    assert ray._shares([{"CPU": 8.0}], predictor, Work) == (3, 2, 0)
-    Work.workers = 4
-    with pytest.raises(SpecError, match="at most 3 workers"):
-        ray._shares([{"CPU": 8.0}], predictor, Work)
-    gpu = zoo.VideoPredictor(brightness())
-    Work.workers = None
-    assert ray._shares([{"CPU": 16.0, "GPU": 4.0}], gpu, Work) == (4, 2, 1)
-    Work.threads = None
-    assert ray._shares([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 4.0}], gpu, Work) == (4, 3, 1), "the CPUs feed the GPUs"
-    assert ray._shares([{"CPU": 64.0, "GPU": 1.0}], gpu, Work) == (1, 4, 1)
-    assert ray._shares([{"CPU": 3.0}], predictor, Work) == (2, 1, 0)
-
-
-def test_a_worker_fits_on_one_machine_of_the_cluster():
-    class Work:
-        workers, threads, count = None, 4, 100
-
-    predictor, machines = zoo.VideoPredictor(brightness(), device="cpu"), [{"CPU": 6.0}, {"CPU": 6.0}, {"memory": 1.0}]
-    assert ray._shares(machines, predictor, Work) == (2, 4, 0)
-    Work.workers = 3  # for which there are 12 CPUs, but no third machine
-    with pytest.raises(SpecError, match=r"on 3 machines.*at most 2 workers"):
-        ray._shares(machines, predictor, Work)
-    Work.workers, Work.threads = None, 8
-    with pytest.raises(SpecError, match="at most 0 workers"):
-        ray._shares(machines, predictor, Work)
-
-
-def test_ray_started_here_has_a_slot_more_than_the_workers_take(monkeypatch):
-    class Work:
-        workers, threads, address = 3, 2, None
-
-    asked = []
-    engine = SimpleNamespace(init=lambda **options: asked.append(options))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "cpus", lambda: 4)
-    ray._connect(engine, Work)
-    Work.workers = Work.threads = None
-    ray._connect(engine, Work)
-    assert [(one["address"], one["num_cpus"]) for one in asked] == [("local", 7), ("local", 5)]
-
-    def unreachable(**options):
-        assert "num_cpus" not in options
-        raise ConnectionError("nobody there")
-
-    Work.address = "ray://head:10001"
-    with pytest.raises(SpecError, match=r"ray://head:10001.*nobody there"):
-        ray._connect(SimpleNamespace(init=unreachable), Work)
-
-
-@pytest.mark.parametrize(
-    ("said", "reason"),
-    [
-        ("Traceback\n  File\nzoo.errors.BatchError: no room\nray.exceptions.UserCodeException: UDF failed", "no room"),
-        ("MemoryError: 3 GB\n\nThe above was the cause\nray.exceptions.RayTaskError: UDF failed", "MemoryError: 3 GB"),
-        ("Set this and that\nto go on", "to go on"),
-        ("", "RuntimeError('')"),
-    ],
-)
-def test_rays_end_says_what_went_wrong_and_not_what_ray_puts_around_it(said, reason):
-    assert ray._reason(RuntimeError(said)) == reason

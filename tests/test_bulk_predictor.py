@@ -67,6 +67,25 @@ def test_bytes_tables_and_batches_are_batches(videos):
             predictor(wrong)
 
 
+def test_a_name_that_is_not_unicode_is_opened_and_shown_escaped(videos, tmp_path):
+    odd = tmp_path / "caf\udce9.mp4"
+    odd.write_bytes(min(videos.glob("*-20.mp4")).read_bytes())
+    predictor = zoo.VideoPredictor(brightness())
+    for path in (str(odd), odd, f"{tmp_path}/caf\\udce9.mp4"):
+        (row,) = predictor({"path": [path], "note": ["\udce9"]}).to_pylist()
+        assert (row["status"], row["id"], row["note"]) == ("ok", f"{tmp_path}/caf\\udce9.mp4", "\\udce9"), row
+    rows = predictor({"path": ["a\ud800.mp4", "gone\udce9.mp4"]}).to_pylist()
+    assert [(row["status"], row["path"]) for row in rows] == [("failed", "a\\ud800.mp4"), ("failed", "gone\\udce9.mp4")]
+    for unlike in ({"path": ["a"], "x": [["\udce9"]]}, {"path": ["a"], "x": [2**70]}, {"path": ["a"], "bytes": [1]}):
+        with pytest.raises(DataError):
+            predictor(unlike)
+
+
+def test_bytes_without_a_path_to_speak_of_have_ids_of_their_own():
+    first, second = zoo.VideoPredictor(brightness())({"path": ["", ""], "bytes": [b"a", b"b"]}).to_pylist()
+    assert len(first["id"]) == 64 and first["id"] != second["id"] and first["path"] is None
+
+
 def test_no_exception_of_a_row_comes_out(videos, tmp_path):
     class Fails(Hooked):
         def open(self, row):
@@ -105,7 +124,7 @@ def test_a_model_is_built_once_and_the_next_video_is_decoded_while_it_runs(video
                 begun.set()
             return super().open(row)
 
-    monkeypatch.setattr("zoo.bulk.predictor.as_model", lambda model, device: built.append(device) or model)
+    monkeypatch.setattr("zoo.bulk.predictor.as_model", lambda model, device, features: built.append(device) or model)
     model = brightness()
     head = model.forward_head
     model.forward_head = lambda *given: waited.append(begun.wait(20)) or head(*given)
@@ -125,7 +144,37 @@ def test_threads_are_those_that_a_worker_has(monkeypatch):
     predictor.build()
     assert (asked, predictor.decoders) == ([4], 2)
     fed = engine.tuned(zoo.VideoPredictor(brightness(), device="cuda", threads=3), 4)
-    assert (fed.threads, fed.decoders) == (3, 4), "a GPU does not decode"
+    assert (fed.threads, fed.decoders) == (4, 4), "what the run says wins; a GPU does not decode"
+
+
+def test_a_name_goes_to_the_gpu_and_what_is_at_hand_stays(tmp_path, monkeypatch):
+    """In the process that plans a run and in those that do it."""
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    (exported / "export.json").write_text("{}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(engine, "cpus", lambda: 6)
+    asked = []
+    monkeypatch.setattr("zoo.bulk.predictor.as_model", lambda model, device, features: asked.append(device) or made)
+    made = brightness()
+    for model, device, wanted, workers in (
+        ("r2plus1d_tiny", None, "cuda", 4),
+        ("r2plus1d_tiny", "cuda:1", "cuda:1", 1),
+        ("r2plus1d_tiny", "cpu", "cpu", 6),
+        (f"local-dir:{exported}", None, "cpu", 6),
+        (made, None, "cpu", 6),
+        (made, "cuda", "cuda", 4),
+    ):
+        predictor = zoo.VideoPredictor(model, device=device)
+        predictor.build()
+        assert asked.pop() == (None if model is made and device is None else wanted)
+        assert predictor.runs_on(gpu=True) == wanted
+        assert engine.default_workers(predictor, None) == workers
+        assert engine.tuned(predictor, 4).decoders == (4 if wanted.startswith("cuda") else 2)
+    assert zoo.VideoPredictor("r2plus1d_tiny").runs_on(gpu=False) == "cpu"
+    assert engine.default_workers(zoo.VideoPredictor(made), 3) == 2
+    assert engine.default_workers(zoo.VideoPredictor(made), 60) == 1
 
 
 @pytest.mark.parametrize(
@@ -136,6 +185,17 @@ def test_threads_are_those_that_a_worker_has(monkeypatch):
 def test_wrong_options_are_refused_before_any_row(options):
     with pytest.raises(SpecError):
         zoo.VideoPredictor(brightness(), **options).build()
+
+
+def test_weights_without_a_classifier_are_embedded(videos, monkeypatch):
+    model = brightness()
+    model.num_classes = 0
+    monkeypatch.setattr("zoo.factory.create", lambda *given, **options: model)  # nothing is fetched here
+    name, paths = "frames_vit_small.augreg_in21k_ft_in1k", [str(min(videos.glob("*-20.mp4")))]
+    (row,) = zoo.VideoPredictor(name, task="embed")({"path": paths}).to_pylist()
+    assert row["status"] == "ok" and len(row["embedding"]) == 3
+    with pytest.raises(SpecError, match="has no classifier"):
+        zoo.VideoPredictor(name).build()
 
 
 def test_a_model_that_cannot_do_it_is_refused():

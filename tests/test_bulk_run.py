@@ -12,11 +12,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from bulk_hooks import KINDS, Hooked, Telling, archive, brightness, computed, rows
+from click.testing import CliRunner
 
 import zoo
-from zoo.bulk.worker import Worker
+from zoo.bulk.worker import KEPT_MEMORY, Worker
+from zoo.cli import commands
 from zoo.errors import BatchError
 
 TESTS = Path(__file__).parent
@@ -46,6 +49,15 @@ def kinds(out: Path) -> Counter[str]:
         assert ("SIGSEGV" in row["error_message"]) == (kind == "crash"), row
         found[kind] += 1
     return found
+
+
+def written(out: Path) -> set[str]:
+    """The ids in the parts."""
+    return {
+        id
+        for part in (out / "parts").glob("part-*.parquet")
+        for id in pq.ParquetFile(part).read(["id"])["id"].to_pylist()
+    }
 
 
 def test_a_file_that_kills_its_worker_is_marked_and_nothing_else(tmp_path, children):
@@ -89,11 +101,11 @@ def test_a_run_that_is_killed_goes_on(tmp_path, seed, how):
     options = {"workers": 2, "threads": 1, "part_rows": part, "resume": True, "pause_s": 0.05}
     command = [sys.executable, str(TESTS / "bulk_hooks.py"), str(videos), str(out), str(log), json.dumps(options)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    wanted, rng = sorted(p.name for p in videos.iterdir()), random.Random(seed)
+    wanted, rng, kills = sorted(p.name for p in videos.iterdir()), random.Random(seed), []
     for _ in range(2):
-        stop_at = len(computed(log)) + rng.randrange(1, 20)
+        stop_at, kept = len(computed(log)) + rng.randrange(1, 20), written(out)
         process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-        while len(computed(log)) < stop_at:
+        while len(computed(log)) < stop_at or written(out) == kept:
             assert process.poll() is None
             time.sleep(0.01)
         if how == signal.SIGINT:
@@ -103,13 +115,16 @@ def test_a_run_that_is_killed_goes_on(tmp_path, seed, how):
         process.wait(60)
         if how != signal.SIGKILL:
             assert process.returncode == 0, "the run ends by itself"
+        kills.append((len(computed(log)), written(out)))
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    for before, kept in kills:
+        assert kept and not kept & {*computed(log)[before:]}, "what was in a part is not computed again"
     assert [row["id"] for row in rows(out)] == wanted
     assert kinds(out) == expected(count, 1, 1)
     in_flight = 2 * 3 + (part + 8 if how == signal.SIGKILL else 0)  # at workers, and done but in no part yet
     retries = 2 * 3  # of the file that crashes, and of those beside it
     assert len(computed(log)) <= count + 2 * in_flight + retries
-    assert not [p for p in (out / "parts").iterdir() if p.name.startswith(".")] or how == signal.SIGKILL
+    assert not [p for p in (out / "parts").iterdir() if p.name.startswith(".")]
 
 
 @pytest.mark.slow
@@ -120,6 +135,31 @@ def test_each_worker_has_its_threads_and_builds_the_model_once(tmp_path):
     said = Counter(row["error_message"] for row in rows(tmp_path / "out"))
     assert len(said) == 2 and said.total() == 40, said
     assert all(line.endswith("has 1 threads, built 1") for line in said)
+
+
+def test_a_worker_keeps_memory_unless_the_user_has_set_it(tmp_path, monkeypatch):
+    trim, mmap = KEPT_MEMORY
+    monkeypatch.setenv(mmap, "77")
+    monkeypatch.delenv(trim, raising=False)
+    say = f"import os; raise SystemExit(' '.join(map(os.environ.get, {[trim, mmap, 'OMP_NUM_THREADS']})))"
+    monkeypatch.setattr("zoo.bulk.worker.START", say)
+    worker = Worker(Hooked(tmp_path / "log", threads=3), timeout_s=60)
+    with pytest.raises(BatchError, match=rf"ended with 1: {KEPT_MEMORY[trim]} 77 3:"):
+        [*worker.work(iter([{"path": "a.mp4"}]))]
+    worker.close()
+
+
+@pytest.mark.slow
+def test_the_command_says_by_its_exit_code_what_its_workers_found(tmp_path, children):
+    videos = archive(tmp_path / "videos", 3)
+    arguments = ["batch", str(videos), "-o", str(tmp_path / "out"), "--workers", "1", "--views", "fast"]
+    assert CliRunner().invoke(commands, arguments).exit_code == 0
+    (videos / "00003-text.mp4").write_bytes(b"not a video")
+    (videos / "caf\udce9.mp4").write_bytes((videos / "00000-20.mp4").read_bytes())
+    result = CliRunner().invoke(commands, [*arguments, "--resume"])
+    assert result.exit_code == 3 and "1 ok, 1 failed, 3 skipped, of 5 rows" in result.output
+    assert [row["id"] for row in rows(tmp_path / "out") if row["status"] == "failed"] == ["00003-text.mp4"]
+    assert not children()
 
 
 @pytest.mark.slow

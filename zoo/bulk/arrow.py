@@ -24,6 +24,14 @@ def arrow() -> Any:
     return pyarrow
 
 
+def check_bytes(what: str, schema: pa.Schema) -> None:
+    """Raise DataError for a column `bytes` that cannot hold videos."""
+    pa = arrow()
+    of = schema.field("bytes").type if "bytes" in schema.names else pa.null()
+    if of not in (pa.binary(), pa.large_binary(), pa.null()):
+        raise DataError(f"{what} has a column 'bytes' of {of}, which are no videos", hint="rename it")
+
+
 def schema_of(task: str, others: pa.Schema | None = None) -> pa.Schema:
     """The columns of a result: the same for every model of a task, then those of the input that are kept.
 

@@ -31,7 +31,7 @@ class Work:
     """rows: what to do; it ends early when the run is `stopping`. count: how many there are. schema: of a part.
 
     folder: of the parts. token: the file that names this run, and what it says; it is gone when the run ends.
-    The others are arguments of `zoo.batch`.
+    threads: of `zoo.batch`, else of the predictor. The others are arguments of `zoo.batch`.
     """
 
     rows: Iterator[dict[str, Any]]
@@ -60,17 +60,19 @@ def cpus() -> int:
 
 def on_gpu(predictor: VideoPredictor) -> bool:
     """Whether the model will run on one, here."""
-    return str(predictor.device or ("cuda" if torch.cuda.is_available() else "cpu")).startswith("cuda")
+    return predictor.runs_on(gpu=torch.cuda.is_available()).startswith("cuda")
 
 
-def default_workers(predictor: VideoPredictor) -> int:
-    """One for each GPU, or for each CPU up to a number."""
-    return max(1, torch.cuda.device_count()) if on_gpu(predictor) else min(cpus(), MOST_WORKERS)
+def default_workers(predictor: VideoPredictor, threads: int | None) -> int:
+    """One for each GPU that the model may run on; else as many of so many threads as there are CPUs for, to a bound."""
+    if not on_gpu(predictor):
+        return max(1, min(cpus() // (threads or 1), MOST_WORKERS))
+    return max(1, torch.cuda.device_count()) if predictor.runs_on(gpu=True) == "cuda" else 1
 
 
 def tuned(predictor: VideoPredictor, threads: int) -> VideoPredictor:
-    """The same for a process that may use so many threads: a GPU has to be fed, a CPU is to be left to the model."""
+    """The same for a process that has so many threads: a GPU has to be fed, a CPU is to be left to the model."""
     mine = copy.copy(predictor)
-    mine.threads = predictor.threads or threads
+    mine.threads = threads
     mine.decoders = max(predictor.decoders, threads if on_gpu(predictor) else threads // 2)
     return mine

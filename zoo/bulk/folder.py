@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.bulk.arrow import FAILED, OK, arrow
-from zoo.bulk.parts import PARTS, write
+from zoo.bulk.parts import PARTS, clear, replacing, write
 from zoo.errors import BatchError, SpecError
 
 if TYPE_CHECKING:
@@ -39,14 +39,15 @@ DIGESTS = ("weights_digest", "preprocessing_digest")
 
 @dataclass(frozen=True)
 class Table:
-    """What the parts hold. keys: of the ids, in order. counts: rows by their type of error, "ok" for those without."""
+    """What the parts hold.
+
+    keys, failed: of the ids, in order, and of those whose row failed. counts: rows by their type of error, "ok" for
+    those without.
+    """
 
     keys: Keys
+    failed: Keys
     counts: Counter[str]
-
-    @property
-    def failed(self) -> int:
-        return self.counts.total() - self.counts[OK]
 
 
 class Folder:
@@ -60,15 +61,16 @@ class Folder:
 
     @contextmanager
     def ours(self) -> Iterator[None]:
-        """Made, and kept from other runs meanwhile. Raises SpecError where one is under way.
+        """Made, and kept from other runs meanwhile. Raises SpecError where one is under way; BatchError on a full disk.
 
         The token tells workers on other machines that outlived their run from those of this one.
         """
         try:
             self.parts.mkdir(parents=True, exist_ok=True)
+            opened = (self.path / ".lock").open("w")
         except OSError as error:
             raise SpecError(f"{self.path} cannot be written: {error.strerror}", hint="give another folder") from error
-        with (self.path / ".lock").open("w") as lock, ExitStack() as end:
+        with opened as lock, ExitStack() as end:
             try:
                 import fcntl
 
@@ -77,7 +79,9 @@ class Folder:
                 pass
             except OSError as error:
                 raise SpecError(f"another run is writing {self.path}", hint="wait for it, or stop it") from error
-            self.token.write_text(uuid.uuid4().hex)
+            for path in (self.parts / PARTS, self.inputs, self._run, self._errors, self.token):
+                clear(path.parent, path.name)
+            _replace(self.token, uuid.uuid4().hex)
             end.callback(self.token.unlink, missing_ok=True)
             yield
 
@@ -98,7 +102,7 @@ class Folder:
         if changed:
             was, now = (f"{of.get('model')} with {changed[0]} {of.get(changed[0])!s:.12}" for of in (before, run))
             raise SpecError(f"{self.path} holds results of {was}, this run is {now}", hint="give another folder")
-        with self._sound(self._paths()[0]) as part:
+        with sound(self._paths()[0]) as part:
             held = part.schema_arrow
         if not held.equals(schema):
             names = [set(some.names) for some in (held, schema)]
@@ -106,65 +110,71 @@ class Folder:
             hint = "one table has the same columns in all rows: give the list that it began with, or another folder"
             raise SpecError(f"{self.path} holds rows with other columns than this list has: {other}", hint=hint)
 
-    def forget_failed(self) -> int:
-        """Take failed rows out of the table, so that they are tried again. How many there were."""
-        pa, count = arrow(), 0
-        for path in self._paths():
+    def forget(self, rows: Keys) -> Counter[str]:
+        """Take failed rows out of the table, so that they are tried again. How many of each type of error."""
+        pa, gone = arrow(), Counter[str]()
+        for path in self._paths() if len(rows) else ():
             table = self._read(path)
-            kept = table.filter(pa.compute.equal(table["status"], OK))
-            count += len(table) - len(kept)
-            if not len(kept):
+            tried = (table["status"].to_numpy() == FAILED) & np.isin(_keys(table), rows)
+            gone.update(table["error_type"].filter(pa.array(tried)).to_pylist())
+            if tried.all():
                 path.unlink()
-            elif len(kept) < len(table):
-                write(kept, path)
-        return count
+            elif tried.any():
+                write(table.filter(pa.array(~tried)), path)
+        return gone
 
     def table(self, predictor: VideoPredictor) -> Table:
         """What is in the parts. Raises BatchError for a part that is damaged or of another run."""
-        identity, keys, counts = predictor.identity, [np.empty(0, np.uint64)], Counter[str]()
+        identity, none, counts = predictor.identity, np.empty(0, np.uint64), Counter[str]()
+        keys, failed = [none], [none]
         for path in self._paths():
-            table = self._read(path, ["id", "error_type", *DIGESTS])
+            table = self._read(path, ["id", "status", "error_type", *DIGESTS])
             for name in DIGESTS:
                 if set(table[name].unique().to_pylist()) - {getattr(identity, name)}:
                     raise BatchError(f"{path} has rows with another {name}", hint="take it out of the folder")
-            keys.append(np.fromiter(map(key, table["id"].to_pylist()), np.uint64, len(table)))
+            keys.append(_keys(table))
+            failed.append(keys[-1][table["status"].to_numpy() == FAILED])
             counts.update(kind or OK for kind in table["error_type"].to_pylist())
-        return Table(np.sort(np.concatenate(keys)), counts)
+        return Table(np.sort(np.concatenate(keys)), np.sort(np.concatenate(failed)), counts)
 
     def write_errors(self) -> None:
-        """Write the failed rows of the table, as CSV."""
-        pa, new = arrow(), self._errors.with_name(".errors.csv")
-        with new.open("w", newline="", encoding="utf-8") as stream:
+        """Write the failed rows of the table, as CSV. Raises BatchError."""
+        pa = arrow()
+        with replacing(self._errors) as new, new.open("w", newline="", encoding="utf-8") as stream:
             lines = csv.writer(stream)
             lines.writerow(ERRORS)
             for path in self._paths():
                 table = self._read(path, [*ERRORS, "status"])
                 failed = table.filter(pa.compute.equal(table["status"], FAILED))
                 lines.writerows([row[name] for name in ERRORS] for row in failed.to_pylist())
-        new.replace(self._errors)
 
     def _paths(self) -> list[Path]:
         return sorted(self.parts.glob(PARTS))
 
     def _read(self, path: Path, columns: list[str] | None = None) -> pa.Table:
-        with self._sound(path) as part:
+        with sound(path) as part:
             return part.read(columns)
 
-    @contextmanager
-    def _sound(self, path: Path) -> Iterator[Any]:
-        """A part to read from. Raises BatchError where it is damaged."""
-        pa = arrow()
-        try:
-            with pa.parquet.ParquetFile(path) as part:
-                yield part
-        except (OSError, pa.ArrowException) as error:
-            hint = "remove it and run again with resume: its rows are then computed again"
-            raise BatchError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}", hint=hint) from error
+
+@contextmanager
+def sound(path: Path) -> Iterator[Any]:
+    """A file of the folder to read from. Raises BatchError where it is damaged."""
+    pa = arrow()
+    try:
+        with pa.parquet.ParquetFile(path) as part:
+            yield part
+    except (OSError, pa.ArrowException) as error:
+        hint = "remove it and run again with resume: rows that were in a part are then computed again"
+        raise BatchError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}", hint=hint) from error
 
 
 def key(id: str) -> int:
-    """64 bits of an id: millions of them are small, and two ids share one only once in a billion lists of a million."""
+    """64 bits of an id: millions of them are small, and two of a million share one in one of 37 million lists."""
     return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "little")
+
+
+def _keys(table: pa.Table) -> Keys:
+    return np.fromiter(map(key, table["id"].to_pylist()), np.uint64, len(table))
 
 
 def check_rows(wanted: Keys, table: Table, before: Keys) -> None:
@@ -182,6 +192,5 @@ def check_rows(wanted: Keys, table: Table, before: Keys) -> None:
 
 
 def _replace(path: Path, content: str) -> None:
-    new: Any = path.with_name(f".{path.name}")
-    new.write_text(content)
-    new.replace(path)
+    with replacing(path) as new:
+        new.write_text(content)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.bulk.arrow import arrow, schema_of
+from zoo.bulk.arrow import arrow, check_bytes, schema_of
 from zoo.bulk.predictor import id_of, text
 from zoo.data.listing import VIDEOS
 from zoo.errors import DataError
@@ -41,12 +41,14 @@ class Inputs:
 def open_inputs(source: Source, task: str) -> Inputs:
     """Raises DataError for what is none of these, and for a column that the output of the task has too."""
     if not isinstance(source, str | os.PathLike):
-        paths = [os.fspath(path) for path in source]
+        if not isinstance(source, Iterable):
+            raise DataError(f"{source!r:.80} is no list of videos", hint=f"give {KINDS}")
+        paths = [*map(_path, source)]
         return Inputs(f"{len(paths)} paths", arrow().schema([]), lambda: _paths(paths))
     path = Path(source).expanduser()
     name = str(path)
     if path.is_dir():
-        found = Inputs(name, arrow().schema([]), lambda: _folder(path))
+        found = Inputs(name, arrow().schema([]), lambda: (_row(video, str(path / video)) for video in _walk(name)))
     elif not path.exists() and glob.has_magic(name):
         found = Inputs(name, arrow().schema([]), lambda: _paths(sorted(glob.glob(name, recursive=True))))  # noqa: PTH207
     elif not path.exists():
@@ -65,18 +67,41 @@ def _row(id: str, path: str) -> dict[str, Any]:
     return {"id": text(id), "path": text(os.path.abspath(path))}  # noqa: PTH100  links stay links
 
 
+def _path(given: object) -> str:
+    if not isinstance(given, str | os.PathLike):
+        raise DataError(f"{given!r:.80} is no path", hint="give a list of paths, as text or pathlib.Path")
+    return os.fspath(given)
+
+
 def _paths(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
-    return (_row(path, path) for path in paths)
+    """Paths as they are, and instead of a folder the videos in it."""
+    for path in paths:
+        folder = not _is_video(path) and os.path.isdir(path)  # noqa: PTH112
+        for name in [os.path.join(path, video) for video in _walk(path)] if folder else [path]:  # noqa: PTH118
+            yield _row(name, name)
 
 
-def _folder(root: Path) -> Iterator[dict[str, Any]]:
-    """Videos by their names, hidden ones left out, in an order that is the same everywhere."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in VIDEOS:
-                path = Path(folder, name)
-                yield _row(path.relative_to(root).as_posix(), str(path))
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEOS  # noqa: PTH122
+
+
+def _walk(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Videos by their names from there, hidden ones left out, in an order that is the same everywhere.
+
+    Links are followed, but not to a folder that they are in. Raises DataError for a folder that cannot be listed.
+    """
+    above = (*above, os.path.realpath(folder))
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted((entry.name, entry.is_dir()) for entry in found if not entry.name.startswith("."))
+    except OSError as error:
+        what = error.filename or folder
+        raise DataError(f"{what} cannot be listed: {error.strerror}", hint="allow it, or move it away") from error
+    yield from (name for name, is_folder in entries if not is_folder and _is_video(name))
+    for name, is_folder in entries:
+        within = os.path.join(folder, name)  # noqa: PTH118
+        if is_folder and os.path.realpath(within) not in above:
+            yield from (f"{name}/{video}" for video in _walk(within, above))
 
 
 def _text(path: Path) -> Inputs:
@@ -94,6 +119,7 @@ def _csv(path: Path) -> Inputs:
     with _readable(path), path.open(newline="", encoding="utf-8-sig") as stream:
         columns = [name.strip() for name in next(csv.reader(stream), [])]
     _check_columns(path, columns, ["path"])
+    check_bytes(str(path), pa.schema([(name, pa.string()) for name in columns]))
     others = [name for name in columns if name not in ("id", "path")]
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -116,6 +142,7 @@ def _parquet(path: Path) -> Inputs:
     with _readable(path), pa.parquet.ParquetFile(path) as table:
         schema = table.schema_arrow
     _check_columns(path, schema.names, ["path", "bytes"])
+    check_bytes(str(path), schema)
     others = pa.schema([field for field in schema if field.name not in ("id", "path", "bytes")])
     whole = "bytes" in schema.names
 
@@ -129,7 +156,7 @@ def _parquet(path: Path) -> Inputs:
                     if not (isinstance(said, str) and said) and not isinstance(data, bytes):
                         raise DataError(f"{path}, row {number} has neither path nor bytes", hint="give every row one")
                     known = {"bytes": data} if whole else {}
-                    known |= {"id": id_of(row), "path": said and text(_beside(path, said))}
+                    known |= {"id": id_of(row), "path": text(_beside(path, said)) if said else None}
                     yield known | {field.name: row[field.name] for field in others}
 
     return Inputs(str(path), others, rows, whole)

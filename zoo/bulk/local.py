@@ -25,7 +25,7 @@ TICK = 0.5  # seconds
 
 def run_local(predictor: VideoPredictor, work: Work) -> Generator[Counter[str], None, None]:
     """See `zoo.bulk.engine`."""
-    count = min(work.workers or default_workers(predictor), work.count)
+    count = min(work.workers or default_workers(predictor, work.threads), work.count)
     predictor = tuned(predictor, work.threads or max(1, cpus() // count))
     results: queue.Queue[Any] = queue.Queue(4 * count)
     shared, ended, parts = _Shared(work.rows), threading.Event(), work.parts()
@@ -89,7 +89,7 @@ class _Shared(Iterator[Any]):
 def _device(predictor: VideoPredictor, worker: int) -> dict[str, str]:
     """Workers take turns with the GPUs."""
     count = torch.cuda.device_count()
-    if count < 2 or not on_gpu(predictor) or str(predictor.device or "cuda") != "cuda":
+    if count < 2 or not on_gpu(predictor) or predictor.runs_on(gpu=True) != "cuda":
         return {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")
     return {"CUDA_VISIBLE_DEVICES": visible[worker % count]}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,19 +46,32 @@ class Parts:
 
 
 def write(table: pa.Table, path: Path) -> None:
-    """A table to a file that is there when it is complete."""
+    """A table to a file that is there when it is complete. Raises BatchError."""
+    with replacing(path) as new, new.open("wb") as stream:
+        arrow().parquet.write_table(table, stream, compression="zstd")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write what becomes the file when it is complete, else nothing. Raises BatchError if that cannot be."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with new.open("wb") as stream:
-            arrow().parquet.write_table(table, stream, compression="zstd")
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield new
         new.replace(path)
         _sync(path.parent)
     except OSError as error:
-        new.unlink(missing_ok=True)
         hint = "what came before is kept; make room and run the same again with resume"
-        raise BatchError(f"{path} cannot be written: {error.strerror}", hint=hint) from error
+        raise BatchError(f"{path} cannot be written: {error.strerror or error}", hint=hint) from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def clear(folder: Path, names: str) -> None:
+    """Remove what a process that was killed has not finished."""
+    for path in folder.glob(f".{names}.*"):
+        path.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.bulk.arrow import arrow
-from zoo.bulk.folder import Folder, Keys, key
+from zoo.bulk.folder import Folder, Keys, key, sound
 from zoo.bulk.inputs import MANY, Inputs
+from zoo.bulk.parts import replacing
 from zoo.errors import BatchError, DataError
 
 SHOWN = 3
@@ -51,13 +51,15 @@ class Plan:
 
 
 def plan(inputs: Inputs, folder: Folder, done: Keys) -> Plan:
-    """Write down the list, and what of it is left to do. Raises DataError for a list that is empty or wrong."""
+    """Write down the list, and what of it is left to do.
+
+    Raises DataError for a list that is empty or wrong, which leaves the folder as it was; BatchError where the list of
+    the last run is damaged, or this one cannot be written.
+    """
     before = None
     if folder.inputs.is_file():
         before = np.unique(np.fromiter((key(row["id"]) for row in _read(folder, ["id"])), np.uint64))
     keys = _write(inputs, folder)
-    if not len(keys):
-        raise DataError(f"{inputs.name} lists no videos", hint="check the path or the pattern")
     unique, first = np.unique(keys, return_index=True)
     todo = np.zeros(len(keys), bool)
     todo[first] = True
@@ -79,13 +81,14 @@ def _write(inputs: Inputs, folder: Folder) -> Keys:
     """The list into the folder; the keys of its rows."""
     pa, keys = arrow(), array("Q")
     schema = pa.schema([("id", pa.string()), ("path", pa.string()), *inputs.others])
-    new = folder.inputs.with_name(".input.parquet")
     rows = iter(inputs.rows())
-    with pa.parquet.ParquetWriter(new, schema, compression="zstd") as writer:
-        while some := [*islice(_bare(rows), MANY)]:
-            keys.extend(key(row["id"]) for row in some)
-            writer.write_table(pa.Table.from_pylist(some, schema=schema))
-    os.replace(new, folder.inputs)  # noqa: PTH105
+    with replacing(folder.inputs) as new:
+        with pa.parquet.ParquetWriter(new, schema, compression="zstd") as writer:
+            while some := [*islice(_bare(rows), MANY)]:
+                keys.extend(key(row["id"]) for row in some)
+                writer.write_table(pa.Table.from_pylist(some, schema=schema))
+        if not keys:
+            raise DataError(f"{inputs.name} lists no videos", hint="check the path or the pattern")
     return np.array(keys, np.uint64)
 
 
@@ -96,7 +99,7 @@ def _bare(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _read(folder: Folder, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    with arrow().parquet.ParquetFile(folder.inputs) as table:
+    with sound(folder.inputs) as table:
         for batch in table.iter_batches(MANY, columns=columns):
             yield from batch.to_pylist()
 

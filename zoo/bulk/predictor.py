@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from zoo import registry
-from zoo.bulk.arrow import FAILED, OK, TASKS, arrow, schema_of
+from zoo.bulk.arrow import FAILED, OK, TASKS, arrow, check_bytes, schema_of
 from zoo.contract import VideoModel
 from zoo.errors import DataError, SpecError
 from zoo.tasks import as_model
@@ -24,7 +25,7 @@ from zoo.tasks.embedding import clip_features
 from zoo.tasks.running import evaluating, over_views
 from zoo.video.clips import Views, ViewsOption, iter_views, protocol_of, view_counts
 from zoo.video.footage import open_footage, settled
-from zoo.weights.repository import is_repository
+from zoo.weights.repository import exported_folder, is_repository
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,7 @@ Row = Mapping[str, Any]
 SEED = 0  # of random weights, which are then the same in every process
 WELL = {"status": OK, "error_type": None, "error_message": None}
 VIDEO = ("id", "path", "bytes")  # columns of the input that are not just kept
+ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # a byte of a file's name that is not Unicode, as `text` shows it
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class VideoPredictor:
     to a process in no time; each process builds the model once, when it is first called. Random weights are the same
     everywhere.
     task: "predict" gives label, score and top (the `top_k` best labels and scores); "embed" gives embedding, `[D]`.
-    views: "card", "fast" or (clips, crops), as in `zoo.predict`. device: None is cuda where there is one.
+    views: "card", "fast" or (clips, crops), as in `zoo.predict`.
+    device: None is cuda where there is one; a model object stays where it is, and an exported one on the CPU.
     threads: of torch, set for the whole process; None leaves them as they are.
     decoders: threads that decode the next videos while the model runs.
     limits, isolate: for files from strangers, as in `zoo.predict`.
@@ -75,7 +78,8 @@ class VideoPredictor:
     `id` names a video where it is there, else its path does, else the sha256 of its bytes. Other columns are kept.
     A row never raises: what goes wrong is in its status ("ok" or "failed"), error_type and error_message.
     Raises SpecError and what `zoo.create` raises for a wrong option or model, at construction or when it is built;
-    DataError for a batch that has neither path nor bytes, or a column with the name of one of the results.
+    DataError for a batch that has neither path nor bytes, bytes that are none, or a column with the name of one of the
+    results.
     """
 
     def __init__(
@@ -119,6 +123,14 @@ class VideoPredictor:
             self._identity = self._identify(self._built or self._make("cpu" if self._named else None))
         return self._identity
 
+    def runs_on(self, *, gpu: bool) -> str:
+        """The device of the model in a process that has a GPU, or has none."""
+        if self.device is not None:
+            return str(self.device)
+        if isinstance(self.model, str):
+            return "cuda" if gpu and exported_folder(self.model) is None else "cpu"
+        return str(next((tensor.device for tensor in self.model.state_dict().values()), "cpu"))
+
     def options(self) -> dict[str, Any]:
         """What else the results depend on, as plain data."""
         return {"task": self.task} | ({"top_k": self.top_k} if self.task == "predict" else {})
@@ -148,8 +160,8 @@ class VideoPredictor:
         if self._built is None:
             if self.threads:
                 torch.set_num_threads(self.threads)
-            fastest = "cuda" if torch.cuda.is_available() else "cpu"
-            self._built = self._make(self.device or (fastest if self._named else None))
+            stays = self.device is None and not self._named
+            self._built = self._make(None if stays else self.runs_on(gpu=torch.cuda.is_available()))
             found = self._identify(self._built)
             if self._identity not in (None, found):
                 raise SpecError(
@@ -170,9 +182,9 @@ class VideoPredictor:
     def open(self, row: Row) -> Decoded:
         """The frames of a row. Raises VideoError."""
         path, data = row.get("path"), row.get("bytes")
-        if path is None and data is None:
+        if not path and data is None:
             raise DataError("neither path nor bytes", hint="give one of them")
-        video = path if data is None else data
+        video = openable(path) if data is None else data
         footage = open_footage(video, limits=self.limits, isolate=self.isolate, threads=1)
         protocol = protocol_of(self.build())
         (views,) = settled(lambda: [*iter_views(protocol, footage, views=self.views)])
@@ -194,7 +206,7 @@ class VideoPredictor:
     def about(self, row: Row) -> dict[str, Any]:
         """The columns of a result that say which video it is of, and made by what."""
         path = row.get("path")
-        return {"id": id_of(row), "path": None if path is None else text(str(path)), **asdict(self.identity)}
+        return {"id": id_of(row), "path": text(str(path)) if path else None, **asdict(self.identity)}
 
     def _answer(self, decoded: Decoded) -> dict[str, Any]:
         model, found = self.build(), {"duration_s": decoded.duration_s}
@@ -209,7 +221,7 @@ class VideoPredictor:
         """The model there, checked; a model that was given stays where it is without a device."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
-            model = as_model(self.model, device)
+            model = as_model(self.model, device, features=self.task == "embed")
         view_counts(protocol_of(model), self.views)
         who = model.spec.full_name if model.spec else type(model).__name__
         if self.task == "predict":
@@ -244,11 +256,18 @@ def text(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode()
 
 
+def openable(path: Any) -> Any:
+    """The name that a file has, where `text` has escaped it."""
+    if isinstance(path, str) and ESCAPED.search(path) and not os.path.lexists(path):
+        return ESCAPED.sub(lambda byte: chr(int(byte[1], 16)), path)
+    return path
+
+
 def id_of(row: Row) -> str:
     """What a row is known by."""
     if (known := row.get("id")) is not None:
         return text(str(known))
-    if (path := row.get("path")) is not None:
+    if path := row.get("path"):
         return text(str(path))
     data = row.get("bytes")
     return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else ""
@@ -260,17 +279,19 @@ def _table(batch: Any) -> pa.Table:
         if isinstance(batch, Mapping):
             batch = pa.table({name: pa.array(list(map(_plain, column))) for name, column in batch.items()})
         table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-    except (pa.ArrowException, TypeError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"a batch that is no table: {error}", hint="a dict of columns of the same length") from error
     if not isinstance(table, pa.Table):
         raise DataError(f"a {type(batch).__name__} is no batch", hint="a dict of columns, or a pyarrow Table")
     if not {"path", "bytes"} & set(table.column_names):
         raise DataError(f"a batch with the columns {', '.join(table.column_names)}", hint="it needs path, or bytes")
+    check_bytes("the batch", table.schema)
     return table
 
 
 def _plain(value: Any) -> Any:
-    return text(os.fspath(value)) if isinstance(value, os.PathLike) else value
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return text(value) if isinstance(value, str) else value
 
 
 def _digest(model: VideoModel) -> str:

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.bulk.arrow import OK, arrow
 from zoo.bulk.engine import Work, cpus, tuned
-from zoo.bulk.parts import Parts
+from zoo.bulk.parts import Parts, write
 from zoo.bulk.predictor import VIDEO
 from zoo.bulk.worker import KEPT, Worker
 from zoo.errors import BatchError, SpecError, ZooError
@@ -65,7 +65,7 @@ def run_ray(predictor: VideoPredictor, work: Work) -> Generator[Counter[str], No
             end.callback(ray.shutdown)
         workers, threads, gpus = _shares(_machines(ray), predictor, work)
         mine = copy.copy(predictor)
-        mine.device = "cuda" if gpus else predictor.device or "cpu"
+        mine.device = "cuda" if gpus else predictor.runs_on(gpu=False)
         mine = tuned(mine, threads)
         home = work.folder.parent / TODO
         resources = {"num_cpus": threads, "num_gpus": gpus}
@@ -182,8 +182,8 @@ def _shares(machines: list[dict[str, float]], predictor: VideoPredictor, work: W
     """(workers, CPUs of each, GPUs of each). Raises SpecError where that leaves nothing for Ray's own tasks."""
     has = [(int(machine.get("CPU", 0)), int(machine.get("GPU", 0))) for machine in machines]
     slots, gpus = sum(cpus for cpus, _ in has), sum(gpus for _, gpus in has)
-    each = 1 if str(predictor.device or ("cuda" if gpus else "cpu")).startswith("cuda") else 0
-    threads = work.threads or predictor.threads or (_feeders(has) if each else 1)
+    each = int(predictor.runs_on(gpu=gpus > 0).startswith("cuda"))
+    threads = work.threads or (_feeders(has) if each else 1)
     fit = sum(min(cpus // threads, gpus if each else cpus) for cpus, gpus in has)
     most = min(fit, (slots - 1) // threads)
     workers = work.workers or max(most, 1)
@@ -213,7 +213,7 @@ def _write(rows: Iterator[dict[str, Any]], home: Path, work: Work) -> int:
     schema, count, all_rows = pa.schema([*fields, *others]), 0, chain([first], rows)
     size = 64 if "bytes" in first else work.part_rows
     while some := [*islice(all_rows, size)]:
-        pa.parquet.write_table(pa.Table.from_pylist(some, schema=schema), home / f"{count:012d}.parquet")
+        write(pa.Table.from_pylist(some, schema=schema), home / f"{count:012d}.parquet")
         count += len(some)
     return count
 

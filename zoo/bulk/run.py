@@ -9,8 +9,11 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import takewhile
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from zoo.bulk.arrow import OK, arrow, schema_of
 from zoo.bulk.engine import Work
@@ -101,14 +104,17 @@ def batch(
     """Run a model over a list of videos of any length; every row of the list becomes one row of the table in `out`.
 
     source: a folder, a glob, a .txt of paths, a .csv or .parquet with a column `path` (Parquet also `bytes`) and any
-    others, which are kept; or paths. `id` names a row where it is there, else its path as listed; rows that repeat an
-    id are left out.
+    others, which are kept; or paths. A folder, also one that a glob or paths name, stands for the videos within and
+    below, links followed, hidden ones left out. `id` names a row where it is there, else its path as listed; rows that
+    repeat an id are left out.
     out: the folder of the result: parts/ (Parquet), errors.csv, input.parquet, run.json.
     model, options: of `zoo.VideoPredictor`, such as task="embed", top_k=3, views="fast", device="cuda"; or one itself.
     engine: "local" starts worker processes on this machine; "ray" uses Ray, at `address` or started here.
-    workers, threads: processes, and torch's threads in each; None is what this machine, or cluster, has.
+    workers, threads: processes, and torch's threads in each; None is what this machine, or cluster, has, and for
+    threads first what a VideoPredictor says.
     resume: go on with what is in `out`: nothing that is there is computed again; an empty folder is begun.
-    retry_failed: try those again that failed, when resuming. max_error_rate: of this run, above which it stops.
+    retry_failed: when resuming, try those of the list again that failed.
+    max_error_rate: of this run, above which it stops.
     timeout_s: a worker without any answer for so long is killed, as if its video had killed it.
     part_rows, part_s: results become a part of the table when there are so many, or the first one is so old.
     tell: called with what happens, as text. watch: called with the Standing about twice a second.
@@ -119,7 +125,8 @@ def batch(
     on, exceeds its error rate, or has rows that do not add up.
     """
     arrow()
-    _check(engine, max_error_rate, workers=workers, threads=threads, timeout_s=timeout_s, part_rows=part_rows)
+    _check(engine, max_error_rate, timeout_s=timeout_s, part_s=part_s)
+    _check_whole(workers=workers, threads=threads, part_rows=part_rows)
     if isinstance(model, VideoPredictor) and options:
         raise SpecError(f"{next(iter(options))} beside a VideoPredictor", hint="give it to the VideoPredictor")
     predictor = model if isinstance(model, VideoPredictor) else VideoPredictor(model, **options)
@@ -131,17 +138,22 @@ def batch(
     who = predictor.identity  # raises here, and not in every worker, for a model that cannot be had
     started, counts = time.monotonic(), Counter[str]()
     broken: Exception | None = None
+    crossed = ""  # what the counts were when too many had failed: rows that were under way may still end well
     with folder.ours(), stoppable() as stop:
         folder.begin(predictor, schema, resume=resume)
-        if retry_failed and (count := folder.forget_failed()):
-            tell(f"{count:,} failed rows are tried again")
         before = folder.table(predictor)
-        todo = plan(inputs, folder, before.keys)
+        again = before.failed if retry_failed else before.failed[:0]
+        todo = plan(inputs, folder, np.setdiff1d(before.keys, again))
         for remark in todo.remarks:
             tell(remark)
+        forgotten = folder.forget(np.intersect1d(again, todo.keys))
+        if forgotten:
+            tell(f"{forgotten.total():,} failed rows are tried again")
 
         def stopping() -> bool:
-            return bool(stop.asked) or _too_many(counts, max_error_rate, FIRST)
+            nonlocal crossed
+            crossed = crossed or _too_many(counts, max_error_rate, FIRST)
+            return bool(stop.asked or crossed)
 
         work = Work(
             rows=takewhile(lambda row: not stopping(), todo.each()),
@@ -151,7 +163,7 @@ def batch(
             schema=schema,
             token=(folder.token, folder.token.read_text()),
             workers=workers,
-            threads=threads,
+            threads=threads or predictor.threads,
             timeout_s=timeout_s,
             part_rows=part_rows,
             part_s=part_s,
@@ -170,12 +182,16 @@ def batch(
             except Exception as error:  # is raised when what was done is told
                 broken = error
         after = folder.table(predictor)
-        folder.write_errors()
+        try:
+            folder.write_errors()
+        except BatchError as error:
+            broken = broken or error
+    done = after.counts - (before.counts - forgotten)
     summary = Summary(
         out=folder.path,
         rows=todo.rows,
-        ok=counts[OK],
-        failed=counts.total() - counts[OK],
+        ok=done[OK],
+        failed=done.total() - done[OK],
         skipped=todo.done + todo.duplicates,
         seconds=time.monotonic() - started,
         errors={kind: n for kind, n in after.counts.items() if kind != OK},
@@ -184,8 +200,8 @@ def batch(
     tell(str(summary))
     if broken:
         raise broken
-    if _too_many(counts, max_error_rate, 0 if not summary.left else FIRST):
-        rate = f"{summary.failed} of {counts.total()} failed, more than max_error_rate={max_error_rate:g} allows"
+    if too_many := crossed if summary.left else _too_many(done, max_error_rate, 0):
+        rate = f"{too_many} failed, more than max_error_rate={max_error_rate:g} allows"
         raise BatchError(rate, hint="errors.csv says why; resume goes on")
     if not stop.asked:
         check_rows(todo.keys, after, before.keys)
@@ -200,20 +216,27 @@ def _engine(name: str) -> Engine:
     return run_ray
 
 
-def _check(engine: str, max_error_rate: float, **positive: float | None) -> None:
+def _check(engine: str, max_error_rate: float, **seconds: float) -> None:
     if engine not in ENGINES:
         raise SpecError(f"engine={engine!r}", hint=f"it is {' or '.join(ENGINES)}")
-    if not 0 <= max_error_rate <= 1:
+    if not (isinstance(max_error_rate, Real) and 0 <= max_error_rate <= 1):
         raise SpecError(f"max_error_rate={max_error_rate!r}", hint="a share of the rows, from 0 to 1")
-    for name, value in positive.items():
-        if value is not None and not value > 0:
-            raise SpecError(f"{name}={value!r}", hint="it is more than 0")
+    for name, value in seconds.items():
+        if not (isinstance(value, Real) and value > 0):
+            raise SpecError(f"{name}={value!r}", hint="a number of seconds, more than 0")
 
 
-def _too_many(counts: Counter[str], rate: float, first: int) -> bool:
-    """Whether more failed than may, once there are `first` rows."""
+def _check_whole(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not (isinstance(value, Integral) and value > 0):
+            raise SpecError(f"{name}={value!r}", hint="a whole number of at least 1")
+
+
+def _too_many(counts: Counter[str], rate: float, first: int) -> str:
+    """How many failed of how many where that is more than may, once there are `first` rows; else nothing."""
     total = counts.total()
-    return total >= max(first, 1) and total - counts[OK] > rate * total
+    failed = total - counts[OK]
+    return f"{failed} of {total}" if total >= first and failed > rate * total else ""
 
 
 class _Progress:

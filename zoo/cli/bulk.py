@@ -49,9 +49,9 @@ class _Broken(click.ClickException):
 def batch_command(inputs: Sequence[str], output: Path, views: str, timeout_s: float | None, **options: Any) -> None:
     """Run a model over all videos of INPUT, and write a table with a row for each.
 
-    INPUT is a folder, a glob, a .txt of paths, a .csv or .parquet with a column path, or the videos themselves. The
-    folder gets parts/ (Parquet), errors.csv, input.parquet and run.json. A bad video affects only its own row, even if
-    it kills a worker. Ctrl-C keeps everything done so far, and --resume continues.
+    INPUT is a folder, a glob, a .txt of paths, a .csv or .parquet with a column path; or several videos and folders.
+    The output gets parts/ (Parquet), errors.csv, input.parquet and run.json. A bad video affects only its own row, even
+    if it kills a worker. Ctrl-C keeps everything done so far, and --resume continues.
 
     Exit code 0 if all rows are ok, 3 if some failed, 1 if the run broke or too many failed.
     """
