@@ -17,11 +17,11 @@ from click.testing import CliRunner
 
 import zoo
 from zoo.cli import commands
-from zoo.errors import DataError, GeometryError, SpecError, TrainingError
+from zoo.errors import DataError, GeometryError, SpecError, TrainingError, VideoDecodeError
 from zoo.train import loop
 from zoo.train.log import read_log
 from zoo.train.settings import Settings
-from zoo.video.footage import Recounted
+from zoo.video.footage import Recounted, open_footage
 
 # Everything that chance or a state has a hand in.
 RICH = {
@@ -284,3 +284,13 @@ def test_a_decoder_that_is_killed_is_no_traceback_of_torch(folder, tmp_path, mon
     monkeypatch.setattr(loop.Clips, "__getitem__", lambda self, show: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(TrainingError, match="workers=0"):
         zoo.train(**training.settings(folder, tmp_path / "out", workers=1), tell=training.quietly)
+
+
+def test_what_damage_was_met_before_changes_no_later_clip(tmp_path):
+    """Or a training that goes on would see other clips."""
+    training.write_clip(tmp_path / "a.mp4", (200, 30, 30), 0)
+    training.damage(tmp_path / "a.mp4")
+    footage, protocol = open_footage(tmp_path / "a.mp4"), zoo.Preprocessing(num_frames=1)
+    with pytest.raises(VideoDecodeError, match="damaged"):
+        [*footage.frames([8], protocol)]
+    assert [*open_footage(tmp_path / "a.mp4").time_s] == [*footage.time_s]

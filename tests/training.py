@@ -48,6 +48,14 @@ def class_folders(root: Path, each: int = 6) -> Path:
     return root
 
 
+def damage(path: Path) -> None:
+    """Spoil most of the frames of an mp4, whose head can still be read."""
+    content = path.read_bytes()
+    frames, end = content.find(b"mdat") + 4, content.find(b"moov") - 4
+    begin = frames + (end - frames) // 3
+    path.write_bytes(content[:begin] + bytes(end - begin) + content[end:])
+
+
 def settings(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
     """A training of r2plus1d_tiny, made still smaller, that takes a second."""
     small = {

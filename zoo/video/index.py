@@ -187,5 +187,11 @@ def refute(key: Any, index: VideoIndex, distrust: Distrust) -> None:
             _kept[key] = distrust
 
 
+def forget(src: Any, limits: Limits) -> None:
+    """As if the file had never been opened."""
+    with _lock:
+        _kept.pop(cache_key(src, limits), None)
+
+
 def _size(kept: VideoIndex | Distrust) -> int:
     return 0 if isinstance(kept, Distrust) else kept.n_frames
