@@ -21,8 +21,16 @@ from zoo.train.settings import Settings
 
 pytestmark = pytest.mark.slow
 STEPS = 20
-# What two processes can agree on: norms with fixed statistics; dropout is drawn by each for itself.
-EQUAL = {"freeze_bn": True, "model_options": {"widths": [4, 6], "dropout": 0.0}, "steps": STEPS, "threads": 1}
+# The tiny network of each family, and how it has no dropout, which each process draws for itself.
+FAMILIES = {
+    "r2plus1d_tiny": {"widths": [4, 6], "dropout": 0.0},
+    "convgru_tiny": {"dropout": 0.0},
+    "vit_c_tiny": {},
+    "stacked_tiny": {"drop_rate": 0.0},
+}
+# What two processes can agree on: norms with fixed statistics, and no dropout.
+EQUAL = {"freeze_bn": True, "model_options": FAMILIES["r2plus1d_tiny"], "steps": STEPS, "threads": 1}
+OWN_SIZE = {"model_options": {}, "protocol": {"clips": 2}}
 CHANCE = {"mixup": 0.4, "cutmix": 0.4, "speed_jitter": 0.2, "repeats": 2, "batch_size": 8, "rand_augment": 1}
 
 
@@ -100,9 +108,12 @@ def both(folder, tmp_path_factory) -> Path:
     return root
 
 
-def test_killed_at_any_step_it_goes_on_to_the_same_bits(folder, tmp_path):
+@pytest.mark.parametrize("model", FAMILIES)
+def test_killed_at_any_step_it_goes_on_to_the_same_bits(folder, tmp_path, model):
     """With dropout, moving statistics, an average and workers that decode."""
     moving = {"ema": 0.9, "workers": 1, "checkpoint_every": 3, "log_every": 1, "threads": 1, "steps": 16, **CHANCE}
+    if model != "r2plus1d_tiny":
+        moving |= OWN_SIZE | {"model": model}
     finish(training.start(written(folder, tmp_path / "whole", **moving)))
     file = written(folder, tmp_path / "killed", **moving)
     chance = random.SystemRandom()
@@ -138,7 +149,20 @@ def test_killed_on_two_processes_it_goes_on_to_the_same_bits(folder, tmp_path, p
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
+@pytest.mark.parametrize("model", [name for name in FAMILIES if name != "r2plus1d_tiny"])
+def test_two_processes_learn_the_same_in_every_family(folder, tmp_path, model):
+    given = {**EQUAL, **CHANCE, **OWN_SIZE, "model": model, "model_options": FAMILIES[model]}
+    given |= {"optimizer": "sgd"}  # AdamW divides what is rounding only by its size
+    for processes in (1, 2):
+        trained(folder, tmp_path / str(processes), processes if processes > 1 else 0, **given)
+    agree(tmp_path / "1", tmp_path / "2")
+
+
 def test_two_processes_see_the_same_clips_and_learn_the_same(alone, both):
+    agree(alone, both)
+
+
+def agree(alone: Path, both: Path) -> None:
     assert seen(alone) == seen(both)
     assert len(seen(alone)) == STEPS
     assert all((both / f"steps-{rank}.jsonl").stat().st_size for rank in (0, 1))
@@ -156,6 +180,17 @@ def test_two_processes_see_the_same_clips_and_learn_the_same(alone, both):
 def test_batch_norms_of_several_processes_are_spoken_of(folder, tmp_path):
     said = trained(folder, tmp_path, 2, steps=1)
     assert "batch norms count the clips of each process alone" in said
+
+
+def test_videos_that_any_process_cannot_read_are_spoken_of(tmp_path):
+    """Their heads can be read, and most of their frames cannot."""
+    data = training.class_folders(tmp_path / "videos")
+    for name in ("red/1.mp4", "green/2.mp4", "blue/3.mp4"):
+        training.damage(data / name)
+    held = training.class_folders(tmp_path / "held", each=1)
+    said = [trained(data, tmp_path / str(n), n, **EQUAL, val=str(held)) for n in (0, 2)]
+    lost = [sorted(line for line in text.splitlines() if "goes on without" in line) for text in said]
+    assert lost[0] == lost[1] and len(lost[0]) > 5
 
 
 def test_sharded_weights_learn_what_whole_ones_do(folder, alone, tmp_path):

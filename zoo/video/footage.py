@@ -116,7 +116,6 @@ class _File:
         self.duration_s, self.fps = index.duration_s, index.fps_mean
 
     def frames(self, wanted: Sequence[int], preprocessing: Preprocessing) -> Iterator[Frame]:
-        from zoo.video.index import forget
         from zoo.video.picture import Resize
         from zoo.video.select import selection_of
 
@@ -131,17 +130,11 @@ class _File:
             limits=self._limits,
             started=self._started,
         )
-        try:
-            for frame in selection:
-                if self._index.trusted and selection.path != "fast":
-                    self._count(exact=True)
-                    raise Recounted(self.name)
-                yield frame
-        except Recounted:
-            raise
-        except VideoDecodeError:
-            forget(self._source, self._limits)  # who reads it again sees what a new process would
-            raise
+        for frame in selection:
+            if self._index.trusted and selection.path != "fast":
+                self._count(exact=True)
+                raise Recounted(self.name)
+            yield frame
 
 
 class _Array:

@@ -14,7 +14,7 @@ import av
 from zoo.video.decode import Clock, Decode, Decoded
 from zoo.video.picture import quarter_turns, upright_shape
 from zoo.video.source import Limits, OpenVideo, open_video
-from zoo.video.table import Distrust, PacketTable, scan
+from zoo.video.table import Damaged, Distrust, PacketTable, scan
 from zoo.video.url import Url
 
 # Indices of files that are kept in this process, and how many frames they may have together (about 100 bytes each).
@@ -181,16 +181,13 @@ def _remember(key: Any, found: VideoIndex | Distrust) -> None:
 
 
 def refute(key: Any, index: VideoIndex, distrust: Distrust) -> None:
-    """If this is the index that is kept: the next one is made by decoding."""
-    with _lock:
-        if _kept.get(key) is index:
-            _kept[key] = distrust
+    """If this is the index that is kept: the next one is made by decoding.
 
-
-def forget(src: Any, limits: Limits) -> None:
-    """As if the file had never been opened."""
+    Not so for damage, or what can be read would depend on what was read before.
+    """
     with _lock:
-        _kept.pop(cache_key(src, limits), None)
+        if _kept.get(key) is index and not isinstance(distrust, Damaged):
+            _kept[key] = Distrust(str(distrust))  # a copy, as a traceback would keep the file open
 
 
 def _size(kept: VideoIndex | Distrust) -> int:

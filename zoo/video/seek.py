@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from zoo.video.source import OpenVideo
-from zoo.video.table import Distrust, PacketTable
+from zoo.video.table import Damaged, Distrust, PacketTable
 
 # Decoders that may leave out frames which no other frame needs. libdav1d loses wanted ones; others are not proven.
 SKIPPING = ("h264",)
@@ -93,13 +93,13 @@ class SeekingDecode:
         except av.ExitError:
             raise
         except av.FFmpegError as error:
-            raise Distrust(f"a packet cannot be decoded ({error.strerror or error})") from error
+            raise Damaged(f"a packet cannot be decoded ({error.strerror or error})") from error
         self.n_packets += packet is not None
         for frame in frames:
             self.n_frames += 1
             self.video.guard.check_frame(frame.width, frame.height)
             if frame.is_corrupt:
-                raise Distrust("corrupt frame")
+                raise Damaged("corrupt frame")
             yield frame
 
     def _check_start(self, group: Group, frame: av.VideoFrame) -> None:
@@ -143,4 +143,4 @@ class SeekingDecode:
         except av.ExitError:
             raise
         except av.FFmpegError as error:
-            raise Distrust(f"a packet cannot be read ({error.strerror or error})") from error
+            raise Damaged(f"a packet cannot be read ({error.strerror or error})") from error

@@ -120,7 +120,7 @@ class Selection:
             try:
                 yield from self._by_table(index, table)
             except Distrust as distrust:
-                refute(cache_key(self.src, self.limits), index, Distrust(str(distrust)))
+                refute(cache_key(self.src, self.limits), index, distrust)
                 self.index = None
                 raise
         except Distrust as distrust:

@@ -28,6 +28,10 @@ class Distrust(Exception):
     """Why the container's own table cannot be believed."""
 
 
+class Damaged(Distrust):
+    """It may be right, but what it leads to cannot be decoded."""
+
+
 @dataclass(frozen=True, eq=False)
 class PacketTable:
     """pts: of each row. shown: the row of each frame.
