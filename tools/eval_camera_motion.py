@@ -37,7 +37,7 @@ COMMAND = "python tools/eval_camera_motion.py CLIPS"
 BARS = {"generated": 99.0, "moved": 97.0, "fixed": 90.0}  # percent of the clips
 WORST_CLASS, WORST_ECE = 93.0, 0.05
 MOST_SURE = 0.7  # mean score of the answer to clips of two motions
-# What zoo train calibrates on by tools/camera_motion.toml; r2plus1d_tiny was calibrated without the mixed ones.
+# What zoo train calibrates on by tools/camera_motion.toml.
 CALIBRATION = "synth:camera_motion:270+mixed_motion:30"
 ROUNDS = 20
 WAYS = {"compile": "compiled", "int8": "in int8"}  # of zoo.optimize
