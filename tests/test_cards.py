@@ -98,7 +98,7 @@ def test_the_card_says_what_is_known_of_the_camera_model():
     for known in ("435,513", "0.126 GFLOPs", "T = 8, H = 64, W = 64", weights.sha256, "1,760,716 bytes", "100 %"):
         assert known in html
     assert f"{text(weights.preprocessing.describe())}." in html
-    assert "9, in the order of the logits: static, pan_left, " in html
+    assert "9, in the order of the logits: pan_left, pan_right, " in html
     assert "tools/eval_camera_motion.py" in html
 
 
