@@ -76,9 +76,9 @@ def attribute(
     method: "gradcam" weighs the last features by the gradient of the label's logit (Selvaraju et al. 2017, "Grad-CAM",
     https://arxiv.org/abs/1610.02391): as coarse as those features. "integrated_gradients" says what each patch of 8x8
     pixels adds to it, compared with a clip of the mean colour (Sundararajan et al. 2017,
-    https://arxiv.org/abs/1703.01365): for every network, and 20 to 180 times slower. "rollout" multiplies the attention of
-    all blocks (Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928), and is the same for every label. "auto" takes
-    Grad-CAM where the last features have places on which the label depends, else integrated gradients.
+    https://arxiv.org/abs/1703.01365): for every network, and 20 to 180 times slower. "rollout" multiplies the attention
+    of all blocks (Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928), and is the same for every label. "auto"
+    takes Grad-CAM where the last features have places on which the label depends, else integrated gradients.
     The other arguments are those of `predict`; a place that several clips or crops have seen gets their mean.
     Such maps say what the answer depends on, not that it is right, nor why.
     Raises SpecError for a label or method that there is not, or that this network does not allow, and what `predict`
