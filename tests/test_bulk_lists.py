@@ -84,3 +84,14 @@ def test_videos_of_a_table_are_known_by_path_or_else_by_content(tmp_path):
 def test_what_is_no_path_is_refused(source):
     with pytest.raises(DataError, match=r"no (path|list)"):
         open_inputs(source, "predict")
+
+
+def test_lists_stand_alone(tree, tmp_path):
+    (tmp_path / "a.csv").write_text("path\nb.mp4\n")
+    with pytest.raises(DataError, match="is a list, and stands in a list"):
+        open_inputs([tree, tmp_path / "a.csv"], "predict")
+
+
+def test_a_home_that_nobody_has_is_no_folder():
+    with pytest.raises(DataError, match="does not exist"):
+        open_inputs("~nobody-of-that-name/videos", "predict")

@@ -45,7 +45,7 @@ def open_inputs(source: Source, task: str) -> Inputs:
             raise DataError(f"{source!r:.80} is no list of videos", hint=f"give {KINDS}")
         paths = [*map(_path, source)]
         return Inputs(f"{len(paths)} paths", arrow().schema([]), lambda: _paths(paths))
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # noqa: PTH111  Path's own refuses the ~ of nobody
     name = str(path)
     if path.is_dir():
         found = Inputs(name, arrow().schema([]), lambda: (_row(video, str(path / video)) for video in _walk(name)))
@@ -70,7 +70,10 @@ def _row(id: str, path: str) -> dict[str, Any]:
 def _path(given: object) -> str:
     if not isinstance(given, str | os.PathLike):
         raise DataError(f"{given!r:.80} is no path", hint="give a list of paths, as text or pathlib.Path")
-    return os.fspath(given)
+    path = os.fspath(given)
+    if os.path.splitext(path)[1].lower() in OPENERS:  # noqa: PTH122
+        raise DataError(f"{path} is a list, and stands in a list", hint="give a list alone, or join them to one")
+    return path
 
 
 def _paths(paths: Iterable[str]) -> Iterator[dict[str, Any]]:

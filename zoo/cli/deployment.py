@@ -96,5 +96,6 @@ def _videos(source: str | None) -> list[str] | None:
     if source is None:
         return None
     from zoo.bulk.inputs import open_inputs
+    from zoo.bulk.predictor import openable
 
-    return [row["path"] for row in open_inputs(source, "predict").rows()]
+    return [openable(row["path"]) for row in open_inputs(source, "predict").rows()]
