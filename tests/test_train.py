@@ -135,6 +135,10 @@ def test_files_that_are_no_part_of_the_training_are_left_alone(whole, folder, tm
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "precious.txt").write_text("mine")
     (tmp_path / "log.csv").write_text("mine")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "val.csv").write_text("mine")
+    with pytest.raises(TrainingError, match=r"holds val\.csv"):
+        zoo.train(**training.settings(folder, tmp_path / "lists"), tell=training.quietly)
     given = training.settings(folder, tmp_path, **RICH)
     with pytest.raises(TrainingError, match=r"holds model, log\.csv, and no checkpoint"):
         zoo.train(**given, tell=training.quietly)
@@ -284,6 +288,16 @@ def test_a_decoder_that_is_killed_is_no_traceback_of_torch(folder, tmp_path, mon
     monkeypatch.setattr(loop.Clips, "__getitem__", lambda self, show: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(TrainingError, match="workers=0"):
         zoo.train(**training.settings(folder, tmp_path / "out", workers=1), tell=training.quietly)
+
+
+def test_a_temperature_of_the_start_is_not_said_to_be_chosen_here(folder, tmp_path):
+    given = training.settings(folder, tmp_path / "out", steps=1)
+    given |= {"protocol": {**given["protocol"], "temperature": 0.7}}
+    (said,) = {
+        metric.dataset
+        for metric in zoo.create(f"local-dir:{zoo.train(**given, tell=training.quietly).model}").weights.metrics
+    }
+    assert "temperature" not in said
 
 
 def test_what_damage_was_met_before_changes_no_later_clip(tmp_path):

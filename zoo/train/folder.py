@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from zoo.errors import SpecError, TrainingError
+from zoo.evaluate.evaluation import FILE as EVALUATION
+from zoo.evaluate.evaluation import PICTURE
 from zoo.train.log import FILE as LOG
+from zoo.train.material import HELD_BACK
 from zoo.train.result import FOLDER as MODEL
 from zoo.train.settings import Settings
 
-SETTINGS = "settings.toml"
+SETTINGS, CURVES = "settings.toml", "curves.png"
+WRITTEN = (MODEL, SETTINGS, LOG, CURVES, HELD_BACK, EVALUATION, PICTURE)
 
 
 def prepare(settings: Settings, *, goes_on: bool) -> None:
@@ -23,7 +27,7 @@ def prepare(settings: Settings, *, goes_on: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpecError(f"out={settings.out!r}: {error.strerror}", hint="give a new folder") from error
-    there = [name for name in (MODEL, SETTINGS, LOG) if (out / name).exists()]
+    there = [name for name in WRITTEN if (out / name).exists()]
     if goes_on or not there or (MODEL not in there and _begun(out / SETTINGS, settings)):
         return
     raise TrainingError(

@@ -28,7 +28,7 @@ from zoo.spec import Metric
 from zoo.train.augment import input_size, recipe_of
 from zoo.train.clips import Batch, Clips, loader
 from zoo.train.curves import draw_curves
-from zoo.train.folder import SETTINGS, prepare
+from zoo.train.folder import CURVES, SETTINGS, prepare
 from zoo.train.log import Log, Row, progress
 from zoo.train.material import Material, material_of, write_val
 from zoo.train.mix import mix, targets_of
@@ -42,7 +42,6 @@ from zoo.train.state import Checkpoints
 from zoo.train.stopping import Stop, stoppable
 from zoo.video.clips import ViewsOption, protocol_of
 
-CURVES = "curves.png"
 PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Tell = Callable[[str], object]
 
@@ -288,17 +287,18 @@ class _Training:
         """Measure the result by the whole protocol and write it."""
         figures: dict[str, float] = {}
         metrics: tuple[Metric, ...] = ()
+        chosen = False
         if self.material.val:
             scores = self._measure("card", nullcontext)  # in float32, as who repeats it
             if self.settings.calibrate and self.protocol.activation == "softmax":
-                scores = self._calibrated(scores)
+                scores, chosen = self._calibrated(scores)
             figures = {"top1": scores.accuracy(1), "top5": scores.accuracy(5), "loss": scores.loss()}
             found = self._evaluation(scores)
             for name, why in found.unreadable.items():
                 self.tell(f"not measured: {name}: {why}")
             dataset = f"{len(scores.scored)} videos of {self.material.source!r}"
             dataset += f", {len(found.unreadable)} more could not be read" if found.unreadable else ""
-            dataset += ", by which the temperature was chosen" if self.protocol.temperature != 1 else ""
+            dataset += ", by which the temperature was chosen" if chosen else ""
             metrics = found.metrics(dataset, "zoo train", "val")
             self.world.by_first(lambda: self._keep(found))
             self.tell(f"by all views of the protocol: top-1 {figures['top1']:.2f} %, loss {figures['loss']:.3f}")
@@ -310,15 +310,15 @@ class _Training:
         self.tell(f"{path}: zoo predict VIDEO --model local-dir:{path}")
         return figures
 
-    def _calibrated(self, scores: Scores) -> Scores:
-        """The same by the temperature that fits these videos, which the result gets; as they are where none does."""
+    def _calibrated(self, scores: Scores) -> tuple[Scores, bool]:
+        """The same by the temperature that fits these videos, which the result gets; whether there is one."""
         temperature = best_temperature(scores, self.protocol)
         if temperature is None:
             self.tell("no temperature: the validation videos are too few, or none of them is answered wrong")
-            return scores
+            return scores, False
         self.protocol = dataclasses.replace(self.protocol, temperature=temperature)
         self.tell(f"temperature {temperature}")
-        return scores.under(self.protocol)
+        return scores.under(self.protocol), True
 
     def _evaluation(self, scores: Scores) -> Evaluation:
         samples, probable = self.material.val, self.protocol.activation == "softmax"

@@ -12,6 +12,8 @@ from zoo.data.listing import COLUMNS
 from zoo.errors import DataError
 from zoo.train.settings import Settings
 
+HELD_BACK = "val.csv"
+
 
 @dataclass(frozen=True)
 class Material:
@@ -55,7 +57,7 @@ def write_val(out: Path, material: Material) -> None:
     """Write what was validated on as val.csv, which `zoo evaluate` takes; nothing where videos are no files."""
     if any(sample.drawn for sample in material.val):
         return
-    with (out / "val.csv").open("w", newline="", encoding="utf-8") as stream:
+    with (out / HELD_BACK).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS[:-1])
         for sample in material.val:
