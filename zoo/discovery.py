@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from zoo import hooks
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution, EntryPoint
 
 HOME = "video-zoo"  # the distribution whose plugins own the bare names
 
@@ -21,19 +21,13 @@ class Entry:
     """An entry point that has not been loaded."""
 
     point: EntryPoint
+    distribution: str
+    version: str
     notes: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return self.point.name
-
-    @cached_property  # every question to the metadata parses it again
-    def distribution(self) -> str:
-        return self.point.dist.name if self.point.dist else self.point.value
-
-    @cached_property
-    def version(self) -> str:
-        return self.point.dist.version if self.point.dist else ""
 
     @property
     def origin(self) -> str:
@@ -50,7 +44,8 @@ def discover() -> tuple[dict[str, Entry], list[str]]:
 
     entries: dict[str, Entry] = {}
     complaints: list[str] = []
-    found = [Entry(point) for point in entry_points(group=hooks.GROUP)]
+    origin = functools.cache(_origin)  # a distribution parses its whole metadata, README and all, for each question
+    found = [Entry(point, *origin(point.dist, point.value)) for point in entry_points(group=hooks.GROUP)]
     for entry in sorted(found, key=lambda e: (not e.builtin, e.origin, e.point.value)):  # the same winner everywhere
         winner = entries.setdefault(entry.name, entry)
         if winner is not entry and (winner.origin, winner.point.value) != (entry.origin, entry.point.value):
@@ -60,6 +55,14 @@ def discover() -> tuple[dict[str, Entry], list[str]]:
         entries, unknown = _select(entries, selection)
         complaints += [f"ZOO_PLUGINS names {name!r}, which is not installed" for name in unknown]
     return entries, complaints
+
+
+def _origin(distribution: Distribution | None, otherwise: str) -> tuple[str, str]:
+    """Name and version."""
+    if distribution is None:
+        return otherwise, ""
+    metadata = distribution.metadata
+    return metadata["Name"], metadata["Version"]
 
 
 def _select(entries: dict[str, Entry], selection: str) -> tuple[dict[str, Entry], list[str]]:
