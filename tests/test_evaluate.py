@@ -163,6 +163,15 @@ def written_table(folder: Path, root: Path) -> Path:
     return root / "table.csv"
 
 
+@pytest.mark.parametrize(("split", "name"), [("", "blue/1"), ("test", "blue/1"), ("train", "green/1")])
+def test_what_is_to_test_on_is_measured_where_nothing_is_to_validate_on(folder, tmp_path, split, name):
+    text = written_table(folder, tmp_path).read_text()
+    rows = [line.replace(",val", ",test") for line in text.splitlines() if "red" not in line]
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    found = zoo.evaluate("r2plus1d_tiny.camera_motion", tmp_path / "table.csv", split=split, views="fast", workers=0)
+    assert [name in sample.name for sample in found.samples] == [True]
+
+
 def test_the_command_prints_figures_and_says_that_videos_failed(folder, tmp_path, monkeypatch):
     line = ["evaluate", "r2plus1d_tiny.camera_motion", str(written_table(folder, tmp_path)), "--workers", "0"]
     done = CliRunner().invoke(commands, line)
@@ -179,7 +188,7 @@ def test_the_command_prints_figures_and_says_that_videos_failed(folder, tmp_path
     ("options", "error", "said"),
     [
         ({"data": "nowhere"}, DataError, "does not exist"),
-        ({"split": "test"}, SpecError, "train or val"),
+        ({"split": "dev"}, SpecError, "train or val or test"),
         ({"split": "val"}, DataError, "nothing in the split 'val'"),
         ({"views": (2, 2)}, SpecError, "1 crop, or 3"),
         ({"workers": -1}, SpecError, "workers"),

@@ -175,6 +175,24 @@ def test_turning_a_clip_changes_the_label_as_the_recipe_has_it(
         assert seen[content] * direction > 8
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.98])
+def test_a_world_that_is_black_or_white_is_exposed_until_it_shows(offset: float) -> None:
+    world = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    times = np.arange(4) / 8
+
+    def seen(picture: torch.Tensor) -> torch.Tensor:
+        rng = np.random.default_rng(1)
+        path = synth.draw_path(np.random.default_rng(2), "pan_left", times)
+        return synth.render(rng, picture, path, times, size=(32, 32), aspect=1, distract=False)
+
+    faint = seen(world * 0.02 + offset)
+    assert faint.std() > 0.05 and 0.3 < faint.mean() < 0.6
+    normed = [(clip - clip.mean()) / clip.std() for clip in (faint, seen(world))]
+    assert torch.allclose(*normed, atol=0.05)  # the same picture, but for its light
+    assert seen(world * 0.2).std() < 0.05, "others stay as they are"
+    assert torch.isfinite(seen(torch.full_like(world, offset))).all()
+
+
 def test_importing_it_imports_neither_av_nor_torchvision() -> None:
     code = "import sys, zoo.synth; print([m for m in ('av', 'torchvision', 'PIL', 'timm') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

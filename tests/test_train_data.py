@@ -44,7 +44,7 @@ def test_folders_and_tables_list_the_same(folder, tmp_path):
         ("a.csv", "path,label,start_s,end_s\na.mp4,x,3,2\n", "less than end_s"),
         ("a.csv", "path,label,start_s\na.mp4,x,soon\n", "seconds"),
         ("a.csv", "path,label\n", "lists no videos"),
-        ("a.csv", "path,label,split\na.mp4,x,test\n", "train or val"),
+        ("a.csv", "path,label,split\na.mp4,x,dev\n", "train or val or test"),
         ("a.jsonl", '{"path": "a.mp4", "label": "x"}\nnonsense\n', "line 2"),
         ("a.jsonl", "[1]\n", "no JSON object"),
         ("a.jsonl", '{"path": "a.mp4", "label": "\\ud800"}\n', r"label='\ud800'"),
@@ -116,19 +116,19 @@ def parts_of(root: Path, *names: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("held", ["val", "valid", "validation", "Val"])
-def test_a_folder_in_three_parts_leaves_out_the_test_part_and_says_so(tmp_path, held):
+def test_a_folder_in_three_parts_is_trained_on_without_the_test_part_and_says_so(tmp_path, held):
     files = [f"{part}/{label}/{i}.mp4" for part in ("train", held, "test") for label in ("a", "b") for i in range(2)]
-    assert parts_of(tmp_path, *files) == {"train": ["a", "b"], "val": ["a", "b"]}
+    assert parts_of(tmp_path, *files) == {part: ["a", "b"] for part in ("train", "val", "test")}
     listing = read_listing(tmp_path)
     train, val = split(listing, "", 0.5, 0)
     assert {s.name.partition("/")[0] for s in train} == {"train"}
     assert {s.name.partition("/")[0] for s in val} == {held}
-    assert "folders of the split that are not used, left out: test" in check(listing, train, val).remarks
+    assert "videos of the split 'test', left out: 4" in check(listing, train, val).remarks
 
 
 def test_without_a_part_to_validate_on_some_of_train_is_held_back(tmp_path):
     assert parts_of(tmp_path, *(f"{p}/{c}/{i}.mp4" for p in ("train", "test") for c in "ab" for i in range(4))) == {
-        "": ["a", "b"]
+        part: ["a", "b"] for part in ("train", "test")
     }
     train, val = split(read_listing(tmp_path), "", 0.25, 0)
     assert (len(train), len(val)) == (6, 2)
@@ -251,6 +251,21 @@ def test_a_split_that_says_otherwise_than_val_is_refused(tmp_path, data, val, sa
     with pytest.raises(DataError, match=f"marked.csv: .*split={said!r}") as error:
         split(read_listing(tmp_path / f"{data}.csv"), str(tmp_path / f"{val}.csv"), 0.2, 0)
     assert "val" in error.value.hint
+
+
+def test_videos_to_test_on_are_no_part_of_training_unless_they_are_named(tmp_path):
+    rows = [f"{i}.mp4,{'xy'[i % 2]},{part}" for i, part in enumerate(("train",) * 8 + ("test",) * 4)]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,split", *rows]))
+    (tmp_path / "test.csv").write_text("\n".join(["path,label,split", *rows[8:]]))
+    (tmp_path / "held.csv").write_text("path,label,split\na.mp4,x,val\nb.mp4,y,test\n")
+    listing = read_listing(tmp_path / "all.csv")
+    train, val = split(listing, "", 0.25, 0)
+    assert sorted(s.part for s in (*train, *val)) == ["train"] * 8 and len(val) == 2
+    train, val = split(listing, str(tmp_path / "test.csv"), 0.25, 0)
+    assert (len(train), [s.part for s in val]) == (8, ["test"] * 4)
+    assert [s.name for s in split(listing, str(tmp_path / "held.csv"), 0.25, 0)[1]] == ["a.mp4"]
+    with pytest.raises(DataError, match="nothing is left to train on"):
+        split(read_listing(tmp_path / "test.csv"), "", 0.25, 0)
 
 
 def test_all_that_is_wrong_with_data_is_said_at_once(tmp_path):

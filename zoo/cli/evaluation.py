@@ -19,7 +19,9 @@ from zoo.cli.videos import SOME_FAILED, device_option, views_of, views_option
 @click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), help="A folder for JSON and picture.")
 @views_option
 @click.option(
-    "--split", type=click.Choice(["train", "val"]), help="Which split, if the data have one; val if not given."
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    help="Which split, if the data have one; val if not given, else test.",
 )
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that decode.")
 @device_option

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from zoo.data.listing import Listing, Sample
+from zoo.data.listing import TEST, Listing, Sample
 from zoo.errors import DataError, VideoError
 
 SHOWN = 20
@@ -86,8 +86,8 @@ def check(listing: Listing, train: Sequence[Sample], val: Sequence[Sample]) -> R
         remarks.append(f"class folders without videos, left out: {', '.join(some(listing.empty))}")
     if listing.ignored:
         remarks.append(f"files that are no videos by their names, left out: {', '.join(some(listing.ignored))}")
-    if listing.unused:
-        remarks.append(f"folders of the split that are not used, left out: {', '.join(listing.unused)}")
+    if unused := sum(sample.part == TEST for sample in set(listing.samples) - {*train, *val}):
+        remarks.append(f"videos of the split {TEST!r}, left out: {unused}")
     return Report(tuple(faults), tuple(remarks), broken)
 
 

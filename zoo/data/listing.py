@@ -26,8 +26,8 @@ VIDEOS = frozenset(
 )
 TABLES = (".csv", ".jsonl")
 COLUMNS = ("path", "label", "start_s", "end_s", "split")
-TRAIN, VAL = "train", "val"
-PARTS = {TRAIN: TRAIN, VAL: VAL, "valid": VAL, "validation": VAL, "test": ""}  # by the names of their folders
+TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
+PARTS = {**{name: name for name in SPLITS}, "valid": VAL, "validation": VAL}  # by the names of their folders
 DRAWN, MOST_DRAWN = "synth:", 1_000_000
 PURE, MIXED, FIXED = "camera_motion", "mixed_motion", "fixed_camera"
 
@@ -37,8 +37,8 @@ class Sample:
     """A video, or what is shown of it from `start_s` to `end_s`, and its label.
 
     name: the path as the listing has it, with the span; the same wherever the data lie.
-    part: "train", "val", or "" where the listing does not say. drawn: the kind of what is no file, but made when it is
-    read. line: of the table that lists it, as a table may list one video several times; 0 without a table.
+    part: "train", "val", "test", or "" where the listing does not say. drawn: the kind of what is no file, but made
+    when it is read. line: of the table that lists it, as a table may list one video several times; 0 without a table.
     """
 
     path: Path
@@ -81,15 +81,13 @@ class Sample:
 class Listing:
     """source: what was read. samples: in an order that is the same everywhere. empty: classes without a video.
 
-    ignored: files between the videos that are none by their names. unused: folders of a split that are neither to train
-    nor to validate on.
+    ignored: files between the videos that are none by their names.
     """
 
     source: Path
     samples: tuple[Sample, ...]
     empty: tuple[str, ...] = ()
     ignored: tuple[str, ...] = field(default=(), repr=False)
-    unused: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -110,9 +108,9 @@ def digest_of(samples: Iterable[Sample]) -> str:
 def read_listing(source: str | Path) -> Listing:
     """What a folder or a table lists.
 
-    source: a folder of class folders; a folder of `train` and `val` (or `valid`, `validation`) that hold class folders,
-    of which a `test` is left out, and without `val` all is `train`; or a .csv with a header, or a .jsonl, with `path`
-    (relative to the table) and `label`, and if need be `start_s`, `end_s` and `split` (train or val); or
+    source: a folder of class folders; a folder of `train` and `val` (or `valid`, `validation`) or `test`, or all, that
+    hold class folders; or a .csv with a header, or a .jsonl, with `path` (relative to the table) and `label`, and if
+    need be `start_s`, `end_s` and `split` (train, val or test); or
     synth:camera_motion:N, N videos of known camera motion that are drawn as they are read, in training always new ones;
     synth:mixed_motion:N, N of two motions and of either's label; synth:fixed_camera:N, N of a fixed camera before which
     large things move, all `static`; or several of these, as synth:camera_motion:N+mixed_motion:M.
@@ -162,12 +160,11 @@ def _drawn(source: str) -> Listing:
 
 def _folder(root: Path) -> Listing:
     parts = _parts(root)
-    marked = VAL in parts.values()  # else some of what is to train on is held back, as without parts
     samples: list[Sample] = []
     empty: list[str] = []
     ignored: list[str] = []
-    for holder, part in parts.items() if parts else [(root, TRAIN)]:
-        for folder in _folders(holder) if part else ():
+    for holder, part in parts.items() if parts else [(root, "")]:
+        for folder in _folders(holder):
             files = sorted(p for p in folder.rglob("*") if p.is_file() and not _hidden(p, folder))
             names = {file: file.relative_to(root).as_posix() for file in files}
             if wrong := [name for name in (folder.name, *names.values()) if not _is_text(name)]:
@@ -175,11 +172,10 @@ def _folder(root: Path) -> Listing:
             videos = [file for file in files if file.suffix.lower() in VIDEOS]
             ignored += [names[file] for file in files if file.suffix.lower() not in VIDEOS]
             empty += [] if videos else [folder.name]
-            samples += [Sample(file, folder.name, names[file], part=part if marked else "") for file in videos]
+            samples += [Sample(file, folder.name, names[file], part=part) for file in videos]
     if not samples:
         raise DataError(f"{root} holds no class folders with videos in them", hint="put them as CLASS/video.mp4")
-    unused = tuple(holder.name for holder, part in parts.items() if not part)
-    return Listing(root, tuple(samples), tuple(empty), tuple(ignored), unused)
+    return Listing(root, tuple(samples), tuple(empty), tuple(ignored))
 
 
 def _parts(root: Path) -> dict[Path, str]:
@@ -252,8 +248,8 @@ def _sample(row: Mapping[str, Any], table: Path, number: int) -> Sample:
     if (start or 0.0) >= (math.inf if end is None else end):
         raise DataError(f"{where}: from {start} s to {end} s", hint="start_s has to be less than end_s")
     part = row.get("split") or ""
-    if part not in ("", TRAIN, VAL):
-        raise DataError(f"{where}: split={part!r:.80}", hint=f"it is {TRAIN} or {VAL}, or left out everywhere")
+    if part not in ("", *SPLITS):
+        raise DataError(f"{where}: split={part!r:.80}", hint=f"it is {' or '.join(SPLITS)}, or left out everywhere")
     span = "" if start is None and end is None else f" {start or 0:g}-{'' if end is None else f'{end:g}'}"
     file = table.parent / _path(path, f"{where}: ")
     return Sample(file, label, f"{path}{span}", start, end, part, line=number)

@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from zoo.data.listing import TRAIN, VAL, Listing, Sample, read_listing
+from zoo.data.listing import TEST, TRAIN, VAL, Listing, Sample, read_listing
 from zoo.errors import DataError
 
 
 def split(listing: Listing, val: str, fraction: float, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """(train, val): as the listing says, from another listing `val`, or a `fraction` of each class's files.
 
-    The fraction is drawn by the hash of the seed and of each file's name, and at least one file where there are two.
-    All spans of one file are on one side. Raises DataError where nothing is left to train on, and where `val` is given
-    and a listing marks rows for the other side.
+    Videos to test on are in neither. The fraction is drawn by the hash of the seed and of each file's name, and at
+    least one file where there are two. All spans of one file are on one side. Raises DataError where nothing is left
+    to train on, and where `val` is given and a listing marks rows for the other side.
     """
-    samples = listing.samples
+    samples = [sample for sample in listing.samples if sample.part != TEST]
+    unsaid = [sample.name for sample in samples if not sample.part]
     if val:
-        train, held = samples, read_listing(val).samples
+        train, given = tuple(samples), read_listing(val).samples
+        held = tuple(sample for sample in given if sample.part != TEST) or given
         _refuse(VAL, listing.source, train)
         _refuse(TRAIN, val, held)
-    elif any(sample.part for sample in samples):
-        if unsaid := [sample.name for sample in samples if not sample.part]:
-            raise DataError(f"{listing.source}: no split is given for {unsaid[0]}", hint="give it for all rows or none")
+    elif unsaid and len(unsaid) < len(listing.samples):
+        raise DataError(f"{listing.source}: no split is given for {unsaid[0]}", hint="give it for all rows or none")
+    elif any(sample.part == VAL for sample in samples):
         train = tuple(sample for sample in samples if sample.part == TRAIN)
         held = tuple(sample for sample in samples if sample.part == VAL)
     else:

@@ -35,7 +35,8 @@ def evaluate(
     label, start_s, end_s and split. Labels are those of the model, or their numbers.
     views: "card" runs the published clips and crops, whose figures alone compare with published ones; "fast" one centre
     clip; (clips, crops) what you say.
-    split: "train" or "val" where the data say which is which; if not given, "val" where they do, else all of them.
+    split: "train", "val" or "test" where the data say which is which; if not given, "val" where they have it, else
+    "test", else all of them.
     out: a folder for evaluation.json and confusion.png. workers: processes that decode, for each that computes.
     Videos that cannot be read are no part of the figures; they are counted and listed in `unreadable`.
     Under torchrun each process calls this and gets the result, which is that of one process.

@@ -14,7 +14,7 @@ import torch
 from zoo.contract import VideoModel
 from zoo.data import Listing, Sample, digest_of, read_listing
 from zoo.data.checks import some
-from zoo.data.listing import TRAIN, VAL
+from zoo.data.listing import SPLITS, TEST, VAL
 from zoo.errors import DataError, SpecError
 from zoo.evaluate.evaluation import Evaluation
 from zoo.evaluate.scoring import score
@@ -112,9 +112,9 @@ def _check_task(model: VideoModel) -> None:
 def _part(listing: Listing, split: str) -> tuple[str, Sequence[Sample]]:
     """(split, its samples)."""
     said = {sample.part for sample in listing.samples} - {""}
-    if split not in ("", TRAIN, VAL):
-        raise SpecError(f"split={split!r}", hint=f"it is {TRAIN} or {VAL}, or left out")
-    part = split or (VAL if VAL in said else "")
+    if split not in ("", *SPLITS):
+        raise SpecError(f"split={split!r}", hint=f"it is {' or '.join(SPLITS)}, or left out")
+    part = split or next((held for held in (VAL, TEST) if held in said), "")
     chosen = [sample for sample in listing.samples if not part or sample.part == part]
     if not chosen:
         have = ", ".join(sorted(said)) or "no splits"
