@@ -177,6 +177,20 @@ def agree(alone: Path, both: Path) -> None:
     assert abs(tops[0] - tops[1]) <= 1
 
 
+def test_one_and_two_processes_end_within_a_point(tmp_path):
+    """With dropout, which each process draws for itself, on 300 videos that are held back."""
+    tuned = {"model": "r2plus1d_tiny.camera_motion", "val": "synth:camera_motion:300", "batch_size": 16, "lr": 5e-4}
+    tuned |= {"model_options": {}, "protocol": {}, "freeze_bn": True, "steps": STEPS, "threads": 1}
+    tops = []
+    for processes in (0, 2):
+        trained(Path("synth:camera_motion:900"), tmp_path / str(processes), processes, **tuned)
+        found = json.loads((tmp_path / str(processes) / "out" / "evaluation.json").read_text())
+        assert len(found["results"]) == 300
+        tops.append(found["video"]["top1"])
+    assert min(tops) > 90
+    assert abs(tops[0] - tops[1]) <= 1
+
+
 def test_batch_norms_of_several_processes_are_spoken_of(folder, tmp_path):
     said = trained(folder, tmp_path, 2, steps=1)
     assert "batch norms count the clips of each process alone" in said

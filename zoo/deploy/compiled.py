@@ -15,6 +15,7 @@ from torch.fx import GraphModule
 from zoo.contract import State, VideoModel
 from zoo.deploy.facts import Comparison
 from zoo.deploy.trace import quiet
+from zoo.deploy.winograd import use_winograd
 from zoo.errors import DeploymentError, SpecError, ZooError
 
 
@@ -25,8 +26,8 @@ class CompiledModel(VideoModel):
     that it was sent to, anew. `predict`, `embed` and all else is as with the network. It follows streams where that
     does: right, but no faster, as `step` is not compiled.
 
-    network: the copy. changes: {type of module: (frozen, of so many)}, of what was compiled last. comparison: with the
-    network that it was made of.
+    network: the copy. changes: {type of module: (frozen, of so many)}, of what was compiled last, and how many of the
+    convolutions are done by Winograd's algorithm. comparison: with the network that it was made of.
     """
 
     def __init__(self, model: VideoModel, dtype: torch.dtype = torch.float32) -> None:
@@ -113,6 +114,9 @@ class CompiledModel(VideoModel):
                 total[type(module).__name__] += 1
                 frozen[type(module).__name__] += any(id(tensor) in held for tensor in own)
         self.changes = {kind: (frozen[kind], count) for kind, count in total.items()}
+        replaced, convolutions = use_winograd(graph)
+        if convolutions:
+            self.changes["convolutions by Winograd"] = replaced, convolutions
         with quiet():
             return compile_fx(graph, inputs)
 

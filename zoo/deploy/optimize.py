@@ -39,10 +39,11 @@ def optimize(
     """A faster model that says nearly the same; the model itself is left as it is.
 
     model: a VideoModel, or a name as `zoo.predict` takes it.
-    method: "compile" is float32 as before, as one compiled graph with frozen weights. "int8" runs in ONNX Runtime (the
+    method: "compile" is float32 as before, as one compiled graph with frozen weights; on a CPU, larger 3x3 convolutions
+    by Winograd's algorithm, which multiplies less and is exact to about 1e-5. "int8" runs in ONNX Runtime (the
     extra `[onnx]`) on the CPU: "int8-static" where convolutions do most of the work, whose scales are measured on
     videos beforehand, else "int8-dynamic", for linear layers only. "bf16" is compiled in bfloat16. None chooses "bf16"
-    on a GPU and "compile" on a CPU: what changes numbers on a CPU is never chosen for you.
+    on a GPU and "compile" on a CPU: numbers of fewer bits are not chosen for you there.
     videos: to measure scales and to compare on, at least three and of the kind that the model is for; generated ones
     if None. Two thirds of them measure, one third compares, where both is needed.
     max_distance: of the logits from the original's, by their largest; None is 1e-3, or 0.1 for bf16, 0.2 for int8,
