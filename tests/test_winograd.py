@@ -1,4 +1,4 @@
-"""3x3 convolutions by Winograd's algorithm: equal to torch's, used where they can be and where they are faster."""
+"""3D convolutions by Winograd's algorithm: equal to torch's, used where they can be and where they are faster."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from zoo.deploy import winograd
 from zoo.deploy.compiled import CompiledModel
 
 
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Without what makes code, which takes 10 s for each size."""
+    monkeypatch.setattr(winograd, "_compiled", lambda function, *sizes: function)
+
+
 @pytest.mark.parametrize(
     ("shape", "out", "steps", "in_time"),
     [
@@ -27,7 +33,8 @@ from zoo.deploy.compiled import CompiledModel
 )
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_it_is_a_convolution(shape, out, steps, in_time, biased, channels_last):
+def test_it_is_a_convolution(uncompiled, monkeypatch, shape, out, steps, in_time, biased, channels_last):
+    monkeypatch.setattr(winograd, "BLOCK", 8000)  # several of them, in the last case
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(shape, generator=draw)
     weight = torch.randn((out, shape[1], steps, 3, 3), generator=draw)
@@ -81,7 +88,7 @@ SUITS = {"kernel_size": 3, "padding": 1}
         ((1, 8, 4, 24, 24), SUITS | {"in_channels": 8}, False),
     ],
 )
-def test_only_what_it_can_compute_and_gains_by_is_replaced(shape, options, used):
+def test_only_what_it_can_compute_and_gains_by_is_replaced(uncompiled, shape, options, used):
     torch.manual_seed(0)
     options = {"in_channels": 32, "out_channels": 64} | options
     convolution = nn.Conv3d(**options)
@@ -91,7 +98,7 @@ def test_only_what_it_can_compute_and_gains_by_is_replaced(shape, options, used)
     torch.testing.assert_close(said, F.relu(convolution(x)).detach(), rtol=1e-4, atol=1e-4)
 
 
-def test_other_types_and_devices_stay_as_they_are():
+def test_other_types_and_devices_stay_as_they_are(uncompiled):
     convolution = nn.Conv3d(32, 32, 3, padding=1)
     assert traced(convolution, torch.randn(BIG))[0] == (1, 1)
     assert traced(convolution.double(), torch.randn(BIG).double())[0] == (0, 1)

@@ -9,6 +9,8 @@ the largest value.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -41,7 +43,7 @@ OUTPUT = (
 # Where it is faster than a direct convolution (tools/bench_winograd.py); kernels of one step in time are not.
 LEAST_STEPS, LEAST_CHANNELS, LEAST_TILES = 2, 32, 64
 LEAST_FULL = 0.5  # of the tiles, at the right and the lower edge
-BLOCK = 2**16  # channels times tiles that are summed at once, so that the sums stay in the processor's cache
+BLOCK = 2**16  # tiles times channels at once, so that their sums stay in the processor's cache
 
 
 def use_winograd(graph: GraphModule) -> tuple[int, int]:
@@ -64,34 +66,69 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, in_time: int) -> Te
     Padded by one pixel on each side, and by so many steps of time.
     """
     height, width = x.shape[3:]
-    rows, columns = -(-height // 4), -(-width // 4)
-    # Channels last, so that what is added up is next to each other; time first, so that a kernel's step is a slice.
-    x = x.permute(2, 0, 3, 4, 1)
-    x = F.pad(x, (0, 0, 1, 4 * columns + 1 - width, 1, 4 * rows + 1 - height, 0, 0, in_time, in_time))
-    matrices = _matrices(weight)
-    blocks = min(-(-x.shape[0] * rows * columns * x.shape[4] // BLOCK), rows)
-    high = -(-rows // blocks)
-    parts = [_block(x[:, :, 4 * top : 4 * min(top + high, rows) + 2], matrices) for top in range(0, rows, high)]
-    y = torch.cat(parts, 2)[:, :, :height, :width]
-    return (y if bias is None else y + bias).permute(1, 4, 0, 2, 3)
+    below, right = -height % 4 + 1, -width % 4 + 1
+    x = F.pad(x.permute(0, 2, 3, 4, 1), (0, 0, 1, right, 1, below, in_time, in_time)).contiguous()
+    y: Tensor = in_blocks(x, _matrices(weight))[:, :, :height, :width]
+    return (y if bias is None else y + bias).permute(0, 4, 1, 2, 3)
 
 
-def _block(x: Tensor, matrices: Tensor) -> Tensor:
-    """`[T, N, H, W, O]` of `[T, N, H + 2, W + 2, C]`, where H and W are of whole tiles."""
-    rows, columns = ((size - 2) // 4 for size in x.shape[2:4])
-    x = torch.stack(_sums(INPUT, [x[:, :, i : i + 4 * rows - 3 : 4] for i in range(6)]))
-    x = torch.stack(_sums(INPUT, [x[..., i : i + 4 * columns - 3 : 4, :] for i in range(6)]))
-    _, _, times, clips, _, _, channels = x.shape
-    tiles = clips * rows * columns
-    x = x.reshape(36, times * tiles, channels)
-    times -= len(matrices) - 1
-    y = torch.bmm(x[:, : times * tiles], matrices[0])
-    for step, matrix in enumerate(matrices[1:], 1):
-        y = torch.baddbmm(y, x[:, step * tiles : (step + times) * tiles], matrix)
-    y = y.view(6, 6, times, clips, rows, columns, -1)
-    y = torch.stack(_sums(OUTPUT, list(y)), 5)  # [6, T, N, rows, columns, 4, O]
-    y = torch.stack(_sums(OUTPUT, list(y)), 3)  # [T, N, rows, 4, columns, 4, O]
-    return y.reshape(times, clips, 4 * rows, 4 * columns, -1)
+@torch.library.custom_op("zoo::winograd", mutates_args=())
+def in_blocks(x: Tensor, matrices: Tensor) -> Tensor:
+    """`[N, T, H, W, O]` of `[N, T + K - 1, H + 2, W + 2, C]`, where H and W are of whole tiles.
+
+    An operation of its own, as a compiler would undo the blocks, and make code for each of them.
+    """
+    y = _empty(x, matrices)
+    _, seen, _, width, channels = x.shape
+    clips, times, height, _, outputs = y.shape
+    rows, columns = height // 4, (width - 2) // 4
+    most = min(max(BLOCK // (seen * columns * channels), 1), rows)
+    high = max(size for size in range(1, most + 1) if rows % size == 0)
+    tiles = high * columns
+    spread = _compiled(_spread, seen, high, columns, channels)
+    gather = _compiled(_gather, times, high, columns, outputs)
+    for clip in range(clips):
+        for top in range(0, height, 4 * high):
+            sums = spread(x[clip, :, top : top + 4 * high + 2])
+            found = torch.bmm(sums[:, : times * tiles], matrices[0])
+            for step in range(1, len(matrices)):
+                found.baddbmm_(sums[:, step * tiles : (step + times) * tiles], matrices[step])
+            gather(found, y[clip, :, top : top + 4 * high])
+    return y
+
+
+def _empty(x: Tensor, matrices: Tensor) -> Tensor:
+    """What the result is written into."""
+    steps, _, _, outputs = matrices.shape
+    clips, times, height, width, _ = x.shape
+    return x.new_empty(clips, times - steps + 1, height - 2, width - 2, outputs)
+
+
+in_blocks.register_fake(_empty)
+
+
+def _spread(x: Tensor) -> Tensor:
+    """The sums of the inputs of each tile, `[36, T * tiles, C]`, of `[T, H + 2, W + 2, C]`."""
+    high, wide = (size - 2 for size in x.shape[1:3])
+    x = torch.stack(_sums(INPUT, [x[:, i : i + high - 3 : 4] for i in range(6)]))
+    x = torch.stack(_sums(INPUT, [x[..., i : i + wide - 3 : 4, :] for i in range(6)]))
+    return x.reshape(36, -1, x.shape[-1])
+
+
+def _gather(products: Tensor, y: Tensor) -> None:
+    """The sums of the products of each tile, `[36, T * tiles, O]`, into `[T, H, W, O]`."""
+    times, high, wide, _ = y.shape
+    products = products.view(6, 6, times, high // 4, wide // 4, -1)
+    products = torch.stack(_sums(OUTPUT, list(products)), 4)  # [6, T, rows, columns, 4, O]
+    products = torch.stack(_sums(OUTPUT, list(products)), 2)  # [T, rows, 4, columns, 4, O]
+    y.copy_(products.reshape(y.shape))
+
+
+@cache
+def _compiled(function: Any, *sizes: int) -> Any:
+    """For tensors of these sizes; torch keeps what it compiles by code, only so much for each."""
+    own = FunctionType(function.__code__.replace(), globals(), function.__name__)
+    return torch.compile(own, fullgraph=True, dynamic=False)
 
 
 def _matrices(weight: Tensor) -> Tensor:
