@@ -110,7 +110,7 @@ WEIGHTS = {
             ),
             zoo.Metric(
                 name="cpu_ms",
-                value=12.9,
+                value=13.3,
                 dataset="one clip in the network, on one thread of AMD EPYC with torch 2.14.1",
                 origin="measured",
                 by="python tools/eval_camera_motion.py CLIPS",
@@ -140,7 +140,7 @@ WEIGHTS = {
             ),
             zoo.Metric(
                 name="speedup",
-                value=1.79,
+                value=1.65,
                 dataset="one clip, compiled, beside the network as it is, on one thread of AMD EPYC with torch 2.14.1",
                 origin="measured",
                 by="python tools/eval_camera_motion.py CLIPS --optimised",
@@ -170,7 +170,7 @@ WEIGHTS = {
             ),
             zoo.Metric(
                 name="speedup",
-                value=1.73,
+                value=1.55,
                 dataset="one clip, in int8, beside the network as it is, on one thread of AMD EPYC with torch 2.14.1",
                 origin="measured",
                 by="python tools/eval_camera_motion.py CLIPS --optimised",
