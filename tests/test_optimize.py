@@ -94,7 +94,7 @@ def test_a_compiled_classifier_is_not_replaced(model):
 
 def test_nothing_changed_is_an_error(model, monkeypatch):
     clips, same = torch.randn(3, 3, 8, 64, 64), copy.deepcopy(model)
-    same.changes = {"Conv3d": (0, 17), "Linear": (0, 1)}
+    same.changes = {"Conv3d": (0, 17), "Linear": (0, 1), "convolutions by Winograd": (3, 17)}
     monkeypatch.setattr(optimize, "_compiled", lambda original, method: same)
     with pytest.raises(DeploymentError, match="'compile' changes nothing of r2plus1d_tiny"):
         optimize.optimized(model, "compile", clips, clips)

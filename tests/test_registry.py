@@ -10,6 +10,7 @@ import pytest
 from conftest import GOOD
 
 import zoo
+from zoo import discovery
 from zoo.errors import PluginError, SpecError, UnknownModel
 from zoo.registry import PluginWarning, Registry
 
@@ -66,6 +67,18 @@ def test_33_seven_broken_plugins_at_once_leave_the_others_working(site):
         assert registry.list_models() == ["acme/x3d_s", "r3d_18"]
     assert len(caught) == len(BROKEN) == 7
     assert [r.status for r in registry.plugins()] == ["ok"] + ["failed"] * 7 + ["ok"]
+
+
+def test_metadata_is_read_once_for_all_plugins_of_a_distribution(site, monkeypatch):
+    from importlib.metadata import PathDistribution
+
+    site("zoo-acme", {name: f"{name}_plugin" for name in ("one", "two", "three")})
+    read = []
+    original = PathDistribution.metadata.fget
+    monkeypatch.setattr(PathDistribution, "metadata", property(lambda self: read.append(self) or original(self)))
+    found, _ = discovery.discover()
+    assert [found[name].origin for name in ("one", "two", "three")] == ["zoo-acme 1.0"] * 3
+    assert len([each for each in read if original(each)["Name"] == "zoo-acme"]) == 1
 
 
 def test_an_illegal_plugin_name_is_a_failed_record(site):

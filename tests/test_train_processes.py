@@ -178,17 +178,26 @@ def agree(alone: Path, both: Path) -> None:
 
 
 def test_one_and_two_processes_end_within_a_point(tmp_path):
-    """With dropout, which each process draws for itself, on 300 videos that are held back."""
-    tuned = {"model": "r2plus1d_tiny.camera_motion", "val": "synth:camera_motion:300", "batch_size": 16, "lr": 5e-4}
-    tuned |= {"model_options": {}, "protocol": {}, "freeze_bn": True, "steps": STEPS, "threads": 1}
+    """With a new head, on 200 encoded videos that are held back: what is not learned is far from the bar."""
+    motions = ("pan_left", "pan_right", "zoom_in", "zoom_out")
+    for c, label in enumerate(motions):
+        for i in range(75):
+            clip = zoo.synth.generate(label, seed=1000 * c + i, duration_s=1.2, fps=12, size=(72, 96), distract=False)
+            file = tmp_path / "videos" / ("train" if i < 25 else "val") / label / f"{i}.mp4"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            zoo.video.write_video(file, clip.frames.numpy(), fps=12)
+    tuned = {"model": "stacked_tiny.camera_motion", "model_options": FAMILIES["stacked_tiny"], "protocol": {}}
+    tuned |= {"freeze_bn": True, "steps": 2 * STEPS, "lr": 2e-3, "batch_size": 16, "threads": 1}
+    tuned |= {"flip_labels": {"pan_left": "pan_right"}, "random_resized_crop": False}
     tops = []
     for processes in (0, 2):
-        trained(Path("synth:camera_motion:900"), tmp_path / str(processes), processes, **tuned)
-        found = json.loads((tmp_path / str(processes) / "out" / "evaluation.json").read_text())
-        assert len(found["results"]) == 300
+        said = trained(tmp_path / "videos", tmp_path / f"on {processes}", processes, **tuned)
+        assert "the head is new" in said
+        found = json.loads((tmp_path / f"on {processes}" / "out" / "evaluation.json").read_text())
+        assert len(found["results"]) == 200
         tops.append(found["video"]["top1"])
-    assert min(tops) > 90
-    assert abs(tops[0] - tops[1]) <= 1
+    assert min(tops) > 80, tops
+    assert abs(tops[0] - tops[1]) < 1.01, tops
 
 
 def test_batch_norms_of_several_processes_are_spoken_of(folder, tmp_path):

@@ -98,9 +98,28 @@ def test_only_what_it_can_compute_and_gains_by_is_replaced(uncompiled, shape, op
     torch.testing.assert_close(said, F.relu(convolution(x)).detach(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_the_result_lies_in_memory_as_before(uncompiled, layout):
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv3d(32, 32, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.convolution(x)
+            return y.view(len(x), -1) if layout is torch.contiguous_format else y.permute(0, 2, 3, 4, 1).view(-1, 32)
+
+    network, x = Flat(), torch.randn(1, 32, 4, 23, 22).contiguous(memory_format=layout)
+    counted, said = traced(network, x)
+    assert counted == (1, 1)
+    torch.testing.assert_close(said, network(x).detach(), rtol=1e-4, atol=1e-4)
+
+
 def test_other_types_and_devices_stay_as_they_are(uncompiled):
     convolution = nn.Conv3d(32, 32, 3, padding=1)
     assert traced(convolution, torch.randn(BIG))[0] == (1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert traced(convolution, torch.randn(BIG))[0] == (0, 1)
     assert traced(convolution.double(), torch.randn(BIG).double())[0] == (0, 1)
     assert traced(convolution.to("meta", torch.float32), torch.randn(BIG, device="meta"))[0] == (0, 1)
 

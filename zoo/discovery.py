@@ -45,7 +45,10 @@ def discover() -> tuple[dict[str, Entry], list[str]]:
     entries: dict[str, Entry] = {}
     complaints: list[str] = []
     origin = functools.cache(_origin)  # a distribution parses its whole metadata, README and all, for each question
-    found = [Entry(point, *origin(point.dist, point.value)) for point in entry_points(group=hooks.GROUP)]
+    found = [
+        Entry(point, *(origin(point.dist) if point.dist else (point.value, "")))
+        for point in entry_points(group=hooks.GROUP)
+    ]
     for entry in sorted(found, key=lambda e: (not e.builtin, e.origin, e.point.value)):  # the same winner everywhere
         winner = entries.setdefault(entry.name, entry)
         if winner is not entry and (winner.origin, winner.point.value) != (entry.origin, entry.point.value):
@@ -57,10 +60,8 @@ def discover() -> tuple[dict[str, Entry], list[str]]:
     return entries, complaints
 
 
-def _origin(distribution: Distribution | None, otherwise: str) -> tuple[str, str]:
+def _origin(distribution: Distribution) -> tuple[str, str]:
     """Name and version."""
-    if distribution is None:
-        return otherwise, ""
     metadata = distribution.metadata
     return metadata["Name"], metadata["Version"]
 

@@ -86,7 +86,8 @@ def check(listing: Listing, train: Sequence[Sample], val: Sequence[Sample]) -> R
         remarks.append(f"class folders without videos, left out: {', '.join(some(listing.empty))}")
     if listing.ignored:
         remarks.append(f"files that are no videos by their names, left out: {', '.join(some(listing.ignored))}")
-    if unused := sum(sample.part == TEST for sample in set(listing.samples) - {*train, *val}):
+    held = {sample.file for sample in val}
+    if unused := sum(sample.part == TEST and sample.file not in held for sample in listing.samples):
         remarks.append(f"videos of the split {TEST!r}, left out: {unused}")
     return Report(tuple(faults), tuple(remarks), broken)
 

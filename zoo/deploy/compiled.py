@@ -18,6 +18,8 @@ from zoo.deploy.trace import quiet
 from zoo.deploy.winograd import use_winograd
 from zoo.errors import DeploymentError, SpecError, ZooError
 
+WINOGRAD = "convolutions by Winograd"  # among what was changed
+
 
 class CompiledModel(VideoModel):
     """A copy of a network in evaluation mode, compiled as one graph whose weights are constants: it cannot be trained.
@@ -116,7 +118,7 @@ class CompiledModel(VideoModel):
         self.changes = {kind: (frozen[kind], count) for kind, count in total.items()}
         replaced, convolutions = use_winograd(graph)
         if convolutions:
-            self.changes["convolutions by Winograd"] = replaced, convolutions
+            self.changes[WINOGRAD] = replaced, convolutions
         with quiet():
             return compile_fx(graph, inputs)
 

@@ -9,7 +9,7 @@ the largest value.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
@@ -53,23 +53,31 @@ def use_winograd(graph: GraphModule) -> tuple[int, int]:
     for node in chosen:
         given = _arguments(node)
         with graph.graph.inserting_before(node):
-            arguments = given["input"], given["weight"], given["bias"], given["padding"][0]
+            last = node.meta["example_value"].is_contiguous(memory_format=torch.channels_last_3d)
+            layout = torch.channels_last_3d if last else torch.contiguous_format
+            arguments = given["input"], given["weight"], given["bias"], given["padding"][0], layout
             node.replace_all_uses_with(graph.graph.call_function(convolve, arguments))
         graph.graph.erase_node(node)
     graph.recompile()
     return len(chosen), len(convolutions)
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, in_time: int) -> Tensor:
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    in_time: int,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
     """`[N, C, T, H, W]` by a kernel of 3x3 pixels and any steps in time, of stride 1.
 
-    Padded by one pixel on each side, and by so many steps of time.
+    Padded by one pixel on each side, and by so many steps of time. layout: of the result in memory.
     """
     height, width = x.shape[3:]
     below, right = -height % 4 + 1, -width % 4 + 1
     x = F.pad(x.permute(0, 2, 3, 4, 1), (0, 0, 1, right, 1, below, in_time, in_time)).contiguous()
     y: Tensor = in_blocks(x, _matrices(weight))[:, :, :height, :width]
-    return (y if bias is None else y + bias).permute(0, 4, 1, 2, 3)
+    return (y if bias is None else y + bias).permute(0, 4, 1, 2, 3).contiguous(memory_format=layout)
 
 
 @torch.library.custom_op("zoo::winograd", mutates_args=())
@@ -79,14 +87,13 @@ def in_blocks(x: Tensor, matrices: Tensor) -> Tensor:
     An operation of its own, as a compiler would undo the blocks, and make code for each of them.
     """
     y = _empty(x, matrices)
-    _, seen, _, width, channels = x.shape
-    clips, times, height, _, outputs = y.shape
-    rows, columns = height // 4, (width - 2) // 4
-    most = min(max(BLOCK // (seen * columns * channels), 1), rows)
+    clips, times, height, width, _ = y.shape
+    rows, columns = height // 4, width // 4
+    most = min(max(BLOCK // (x.shape[1] * columns * x.shape[4]), 1), rows)
     high = max(size for size in range(1, most + 1) if rows % size == 0)
     tiles = high * columns
-    spread = _compiled(_spread, seen, high, columns, channels)
-    gather = _compiled(_gather, times, high, columns, outputs)
+    spread = _compiled(_spread, high, *x.shape[1:])
+    gather = _compiled(_gather, high, *y.shape[1:])
     for clip in range(clips):
         for top in range(0, height, 4 * high):
             sums = spread(x[clip, :, top : top + 4 * high + 2])
@@ -124,9 +131,9 @@ def _gather(products: Tensor, y: Tensor) -> None:
     y.copy_(products.reshape(y.shape))
 
 
-@cache
+@lru_cache(64)
 def _compiled(function: Any, *sizes: int) -> Any:
-    """For tensors of these sizes; torch keeps what it compiles by code, only so much for each."""
+    """For blocks so high of tensors of these sizes; torch keeps what it compiles by code, only so much for each."""
     own = FunctionType(function.__code__.replace(), globals(), function.__name__)
     return torch.compile(own, fullgraph=True, dynamic=False)
 
@@ -153,7 +160,8 @@ def _gains(node: Node) -> bool:
     if {*given["stride"], *given["dilation"], given["groups"]} != {1} or tuple(given["padding"][1:]) != (1, 1):
         return False
     shown, kernel = (given[name].meta["example_value"] for name in ("input", "weight"))
-    if shown.device.type != "cpu" or shown.dtype != torch.float32 or shown.ndim != 5 or kernel.shape[3:] != (3, 3):
+    dtypes = {shown.dtype, node.meta["example_value"].dtype}  # not so under autocast
+    if shown.device.type != "cpu" or dtypes != {torch.float32} or shown.ndim != 5 or kernel.shape[3:] != (3, 3):
         return False
     steps, height, width = shown.shape[2:]
     tiles = -(-height // 4) * -(-width // 4)

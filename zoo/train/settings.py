@@ -42,7 +42,7 @@ class Settings(Data):
     data: str = _("", "Folder of class folders, or a .csv or .jsonl of path, label, start_s, end_s, split.")
     out: str = _("", "Folder of the result, the log and the checkpoints. A training that is in it goes on.")
     val: str = _("", "What to validate on, of the same kinds as data; empty for a part of data.")
-    val_fraction: float = _(0.2, "Of each class's files, held back to validate on if neither val nor a split is given.")
+    val_fraction: float = _(0.2, "Of each class's files, held back to validate on if val and data do not say on what.")
     skip_unreadable: bool = _(False, "Leave out videos that cannot be read, after listing them, instead of stopping.")
     model_options: Mapping[str, Any] = _(frozen({}), "Options of the architecture, such as dropout=0.2.")
     protocol: Mapping[str, Any] = _(frozen({}), "Fields of the preprocessing that differ from the model's.")
