@@ -64,7 +64,7 @@ def traced(network: nn.Module, x: Tensor) -> tuple[tuple[int, int], Tensor]:
     return found[0], said
 
 
-BIG = (1, 32, 4, 24, 24)
+BIG = (1, 32, 8, 40, 40)
 SUITS = {"kernel_size": 3, "padding": 1}
 
 
@@ -73,7 +73,7 @@ SUITS = {"kernel_size": 3, "padding": 1}
     [
         (BIG, SUITS, True),
         (BIG, {"kernel_size": (5, 3, 3), "padding": (2, 1, 1)}, True),
-        ((1, 32, 4, 23, 25), SUITS, True),
+        ((1, 32, 8, 39, 41), SUITS, True),
         (BIG, SUITS | {"bias": False}, True),
         (BIG, SUITS | {"stride": 2}, False),
         (BIG, SUITS | {"stride": (2, 1, 1)}, False),
@@ -85,7 +85,7 @@ SUITS = {"kernel_size": 3, "padding": 1}
         (BIG[1:], SUITS, False),  # without a batch
         (BIG, {"kernel_size": (1, 3, 3), "padding": (0, 1, 1)}, False),
         ((1, 32, 4, 4, 4), SUITS, False),  # few tiles
-        ((1, 8, 4, 24, 24), SUITS | {"in_channels": 8}, False),
+        ((1, 8, 8, 40, 40), SUITS | {"in_channels": 8}, False),
     ],
 )
 def test_only_what_it_can_compute_and_gains_by_is_replaced(uncompiled, shape, options, used):
@@ -109,14 +109,14 @@ def test_the_result_lies_in_memory_as_before(uncompiled, layout):
             y = self.convolution(x)
             return y.view(len(x), -1) if layout is torch.contiguous_format else y.permute(0, 2, 3, 4, 1).view(-1, 32)
 
-    network, x = Flat(), torch.randn(1, 32, 4, 23, 22).contiguous(memory_format=layout)
+    network, x = Flat(), torch.randn(1, 32, 8, 47, 46).contiguous(memory_format=layout)
     counted, said = traced(network, x)
     assert counted == (1, 1)
     torch.testing.assert_close(said, network(x).detach(), rtol=1e-4, atol=1e-4)
 
 
 def test_other_types_and_devices_stay_as_they_are(uncompiled):
-    convolution = nn.Conv3d(32, 32, 3, padding=1)
+    convolution = nn.Conv3d(32, 64, 3, padding=1)
     assert traced(convolution, torch.randn(BIG))[0] == (1, 1)
     with torch.autocast("cpu", torch.bfloat16):
         assert traced(convolution, torch.randn(BIG))[0] == (0, 1)

@@ -47,7 +47,7 @@ def leave(graph: GraphModule) -> None:
 
 def always(graph: GraphModule) -> None:
     """Whatever the rule says."""
-    with patch.multiple(winograd, LEAST_STEPS=0, LEAST_CHANNELS=0, LEAST_TILES=0, LEAST_FULL=0.0):
+    with patch.multiple(winograd, LEAST_STEPS=0, LEAST_PRODUCTS=0, LEAST_TILES=0, LEAST_FULL=0.0):
         winograd.use_winograd(graph)
 
 

@@ -41,7 +41,8 @@ OUTPUT = (
     (0.0, 1.0, -1.0, 8.0, -8.0, 1.0),
 )
 # Where it is faster than a direct convolution (tools/bench_winograd.py); kernels of one step in time are not.
-LEAST_STEPS, LEAST_CHANNELS, LEAST_TILES = 2, 32, 64
+LEAST_STEPS, LEAST_TILES = 2, 64
+LEAST_PRODUCTS = 2**20  # tiles times channels times outputs: below, what each call costs decides
 LEAST_FULL = 0.5  # of the tiles, at the right and the lower edge
 BLOCK = 2**16  # tiles times channels at once, so that their sums stay in the processor's cache
 
@@ -165,7 +166,8 @@ def _gains(node: Node) -> bool:
         return False
     steps, height, width = shown.shape[2:]
     tiles = -(-height // 4) * -(-width // 4)
-    enough = kernel.shape[2] >= LEAST_STEPS and min(kernel.shape[:2]) >= LEAST_CHANNELS and steps * tiles >= LEAST_TILES
+    products = steps * tiles * kernel.shape[0] * kernel.shape[1]
+    enough = kernel.shape[2] >= LEAST_STEPS and steps * tiles >= LEAST_TILES and products >= LEAST_PRODUCTS
     return bool(enough and height * width >= LEAST_FULL * 16 * tiles)
 
 
