@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
-from types import FunctionType, MethodType
+from types import MethodType
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 
 from zoo.contract import State, VideoModel
 from zoo.deploy.facts import Comparison
-from zoo.deploy.trace import quiet
+from zoo.deploy.trace import own_code, quiet
 from zoo.deploy.winograd import use_winograd
 from zoo.errors import DeploymentError, SpecError, ZooError
 
@@ -134,11 +134,5 @@ class CompiledModel(VideoModel):
 
 
 def _with_code_of_its_own(method: Any) -> Any:
-    """The same method. torch keeps what it compiles by code, only so much for each, and networks share their code."""
-    if not isinstance(method, MethodType):
-        return method
-    function = method.__func__
-    code, name = function.__code__.replace(), function.__name__
-    copied = FunctionType(code, function.__globals__, name, function.__defaults__, function.__closure__)
-    copied.__kwdefaults__ = function.__kwdefaults__
-    return MethodType(copied, method.__self__)
+    """The same method; networks share its code."""
+    return MethodType(own_code(method.__func__), method.__self__) if isinstance(method, MethodType) else method

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -114,3 +115,11 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def own_code(function: Any) -> Any:
+    """The same function, for torch.compile, which keeps what it compiles by code, only so much for each."""
+    code, name = function.__code__.replace(), function.__name__
+    copied = FunctionType(code, function.__globals__, name, function.__defaults__, function.__closure__)
+    copied.__kwdefaults__ = function.__kwdefaults__
+    return copied

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from types import FunctionType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import GraphModule, Node
+
+from zoo.deploy.trace import own_code
 
 INPUT = (
     (4.0, 0.0, -5.0, 0.0, 1.0, 0.0),
@@ -134,9 +135,8 @@ def _gather(products: Tensor, y: Tensor) -> None:
 
 @lru_cache(64)
 def _compiled(function: Any, *sizes: int) -> Any:
-    """For blocks so high of tensors of these sizes; torch keeps what it compiles by code, only so much for each."""
-    own = FunctionType(function.__code__.replace(), globals(), function.__name__)
-    return torch.compile(own, fullgraph=True, dynamic=False)
+    """For blocks so high of tensors of these sizes."""
+    return torch.compile(own_code(function), fullgraph=True, dynamic=False)
 
 
 def _matrices(weight: Tensor) -> Tensor:
