@@ -39,7 +39,7 @@ def optimize(
     """A faster model that says nearly the same; the model itself is left as it is.
 
     model: a VideoModel, or a name as `zoo.predict` takes it.
-    method: "compile" is float32 as before, as one compiled graph with frozen weights; on a CPU, larger 3x3 convolutions
+    method: "compile" is float32 as before, as one compiled graph with frozen weights; on a CPU, larger 3D convolutions
     by Winograd's algorithm, which multiplies less, is exact to about 1e-5 and takes four times their weights' memory.
     "int8" runs in ONNX Runtime (the extra `[onnx]`) on the CPU: "int8-static" where convolutions do most of the work,
     whose scales are measured on videos beforehand, else "int8-dynamic", for linear layers only. "bf16" is compiled in
